@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Accuracy of joint training on UCR data sets: the heads' own, and the SVM's on frozen embeddings.
+
+    python benchmarks/joint.py --archive UCRArchive_2018 --tasks UCR_SELECTED10 --alphas 0.1,0 --seeds 0,1,2 --out benchmarks/results/selected10.csv
+
+One run for each alpha and seed with the paper's settings (5 epochs, batch 32, AdamW at 1e-3, tau 2). A finished run is
+written at once, a row a task, and isn't run again. `--valid-pct` holds out a part of the training rows and scores that
+instead of the test split: for choices. `python benchmarks/joint.py --summary FILE` prints means over tasks and their
+spread over seeds.
+"""
+import argparse, platform, time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from fastai.torch_core import set_seed
+
+from tsai_mtcs import archive
+from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.evaluation import results_table
+from tsai_mtcs.learner import mtcs_learner
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
+parser.add_argument('--tasks', default='UCR_SELECTED10', help='names of data sets, or BUNDLED, UCR_SELECTED10, UCR_TOP15 (those that the folder has)')
+parser.add_argument('--alphas', default='0.1,0')
+parser.add_argument('--seeds', default='0,1,2')
+parser.add_argument('--epochs', type=int, default=5)
+parser.add_argument('--bs', type=int, default=32)
+parser.add_argument('--lr', type=float, default=1e-3)
+parser.add_argument('--one-cycle', action='store_true')
+parser.add_argument('--schedule', default='proportional')
+parser.add_argument('--valid-pct', type=float, default=0.)
+parser.add_argument('--n-jobs', type=int, default=2)
+parser.add_argument('--out', type=Path, help='CSV file to append to')
+parser.add_argument('--summary', type=Path, help='print the means of a CSV file and stop')
+
+
+def run(args, alpha, seed):
+    "Train on all tasks, score each; a row a task"
+    tasks = archive.ucr_tasks(names(args), args.archive) if args.archive else archive.bundled_tasks(names(args))
+    set_seed(seed)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
+    learn = mtcs_learner(dls, alpha=alpha, lr=args.lr)
+    start = time.perf_counter()
+    with learn.no_bar(), learn.no_logging():
+        (learn.fit_one_cycle if args.one_cycle else learn.fit)(args.epochs)
+        train_s,split = time.perf_counter()-start, 1 if args.valid_pct else 2
+        df = results_table(dict(head=learn.validate_tasks(split), svm=learn.svm_eval(split, n_jobs=args.n_jobs))).drop('mean')
+    settings = {o: getattr(args, o) for o in ('epochs','bs','lr','one_cycle','schedule','valid_pct')}
+    return df.reset_index().assign(alpha=alpha, seed=seed, **settings, train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
+
+
+def names(args):
+    "The data sets asked for, of a list of the paper's those that the folder has"
+    if not hasattr(archive, args.tasks): return args.tasks.split(',')
+    return [o for o in getattr(archive, args.tasks) if not args.archive or (Path(args.archive)/o).is_dir()]
+
+
+def summary(path):
+    "Mean over tasks, then mean and standard deviation over seeds"
+    df = pd.read_csv(path)
+    by = ['tasks','epochs','schedule','one_cycle','lr','valid_pct','alpha']
+    df['tasks'] = df.groupby([*by[1:], 'seed']).task.transform('count')
+    return df.groupby([*by, 'seed'])[['head','svm','train_s']].mean().groupby(by).agg(['mean','std','count']).round(4)
+
+
+if __name__ == '__main__':
+    args = parser.parse_args()
+    if args.summary: print(summary(args.summary).T.to_string()); raise SystemExit
+    for seed in map(int, args.seeds.split(',')):
+        for alpha in map(float, args.alphas.split(',')):
+            done = pd.read_csv(args.out) if args.out.is_file() else pd.DataFrame(columns=['alpha','seed','epochs','schedule','one_cycle','lr','valid_pct','bs'])
+            key = dict(alpha=alpha, seed=seed, epochs=args.epochs, schedule=args.schedule, one_cycle=args.one_cycle, lr=args.lr, valid_pct=args.valid_pct, bs=args.bs)
+            if (done[list(key)] == pd.Series(key)).all(axis=1).any(): continue
+            df = run(args, alpha, seed)
+            df.to_csv(args.out, mode='a', header=not args.out.is_file(), index=False)
+            print(f'alpha {alpha} seed {seed}: heads {df["head"].mean():.4f}  SVM {df.svm.mean():.4f}  trained in {df.train_s[0]:.0f} s', flush=True)

@@ -1,0 +1,20 @@
+"No window for a figure; tests marked slow or cuda run only where they are wanted."
+import os
+
+os.environ.setdefault('MPLBACKEND', 'Agg')  # before a test imports matplotlib
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption('--runslow', action='store_true', help='also run the tests marked slow')
+
+
+def pytest_collection_modifyitems(config, items):
+    marked = lambda name: [o for o in items if o.get_closest_marker(name)]
+    if not config.getoption('--runslow'):
+        for o in marked('slow'): o.add_marker(pytest.mark.skip(reason='slow: run with --runslow'))
+    if marked('cuda'):
+        import torch
+        if not torch.cuda.is_available():
+            for o in marked('cuda'): o.add_marker(pytest.mark.skip(reason='no GPU'))

@@ -1,0 +1,31 @@
+"What several test files need."
+import numpy as np
+import torch
+from fastai.callback.progress import ProgressCallback
+import tsai_mtcs.evaluation  # adds svm_eval to the learner
+from tsai_mtcs.tasks import Task
+from tsai_mtcs.test_utils import synth_learner
+
+
+def quiet(learn):
+    "The learner, without table and progress bar"
+    learn.remove_cb(ProgressCallback)
+    learn.logger = lambda *args: None
+    return learn
+
+def quiet_learner(**kwargs):
+    "`synth_learner` without table and progress bar"
+    return quiet(synth_learner(**kwargs))
+
+def weights(model):
+    "A copy of all weights and buffers"
+    return {k: v.clone() for k,v in model.state_dict().items()}
+
+def same(a, b):
+    "Whether two state dicts are equal to the bit"
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+def random_task(name, n_train=12, n_test=6, vars=1, steps=20, labels=2, seed=0, **kwargs):
+    "A task of noise, its labels in turn"
+    rng,n = np.random.default_rng(seed),n_train+n_test
+    return Task(name, rng.normal(size=(n,vars,steps)), [f'{name}{i%labels}' for i in range(n)], **{'splits':(range(n_train), range(n_train,n)), **kwargs})

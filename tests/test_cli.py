@@ -1,0 +1,177 @@
+"The `mtcs` command as a user meets it: runs, faults and interruptions, each in a process of its own"
+import os, resource, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tsai_mtcs.cli import main, read_series
+from tsai_mtcs.test_utils import synth_tasks
+
+EPOCHS = 12
+TRAIN = f'train --archive archive --tasks waves,machine --epochs {EPOCHS} --fit one_cycle --bs 8 --out'
+
+
+def mtcs(line, cwd, preexec_fn=None):
+    "Start the command in a process of its own"
+    code = 'import sys; from tsai_mtcs.cli import main; sys.exit(main(sys.argv[1:]))'
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL) # a test run in the background hands down that it is ignored
+        if preexec_fn: preexec_fn()
+    return subprocess.Popen([sys.executable, '-c', code, *line.split()], cwd=cwd, preexec_fn=prepare, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, 'MPLBACKEND':'Agg'})
+
+
+def same_weights(a, b):
+    a,b = (torch.load(o/'checkpoint.pt', weights_only=True)['model'] for o in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    "A folder to work in, with a small archive of text files in it"
+    folder = tmp_path_factory.mktemp('cli')
+    for task in synth_tasks():
+        (folder/'archive'/task.name).mkdir(parents=True)
+        for split in ('train','test'):
+            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
+            (folder/'archive'/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def whole(folder):
+    "A run that nothing disturbed"
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(folder)
+        m.setenv('XDG_CACHE_HOME', str(folder/'cache'))
+        assert main(f'{TRAIN} whole'.split()) == 0
+    return folder/'whole'
+
+
+@pytest.fixture
+def resume(folder, monkeypatch):
+    "Go on with a run in this process"
+    monkeypatch.chdir(folder)
+    return lambda name: main(f'train --resume --out {name}'.split())
+
+
+def test_a_run_leaves_what_it_names(whole):
+    assert {'run.json','checkpoint.pt','config.json','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
+    assert not list(whole.glob('*.part'))
+
+
+def started(name, folder):
+    "A process that trains and has written its first checkpoint"
+    p = mtcs(f'{TRAIN} {name}', folder)
+    while p.poll() is None and not (folder/name/'checkpoint.pt').exists(): time.sleep(.02)
+    return p
+
+
+def test_ctrl_c_then_resume_ends_as_if_nothing_had_happened(folder, whole, resume):
+    p = started('cut', folder)
+    p.send_signal(signal.SIGINT)
+    _,err = p.communicate()
+    assert p.returncode == 130 and err.strip().splitlines()[-1] == 'mtcs: stopped; to go on: mtcs train --resume --out cut'
+    assert 1 <= torch.load(folder/'cut'/'checkpoint.pt', weights_only=True)['epochs'] < EPOCHS
+    assert resume('cut') == 0 and same_weights(whole, folder/'cut')
+    assert list(pd.read_csv(folder/'cut'/'history.csv').epoch) == list(range(EPOCHS))
+
+
+def test_killed_then_resume_ends_as_if_nothing_had_happened(folder, whole, resume):
+    p = started('killed', folder)
+    p.kill()
+    p.communicate()
+    assert resume('killed') == 0 and same_weights(whole, folder/'killed')
+
+
+def test_full_disk_keeps_the_last_checkpoint(folder, whole, resume):
+    "A limit on the size of a file stands for a full disk: after the first epochs, no checkpoint can be written"
+    p = started('full', folder)
+    p.kill()
+    p.communicate()
+    before = (folder/'full'/'checkpoint.pt').read_bytes()
+
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    p = mtcs('train --resume --out full', folder, small_files)
+    _,err = p.communicate()
+    assert p.returncode == 2 and err.strip().splitlines()[-1].startswith('mtcs: ') and 'File too large' in err
+    assert (folder/'full'/'checkpoint.pt').read_bytes() == before
+    assert not list((folder/'full').glob('*.part'))
+    assert resume('full') == 0 and same_weights(whole, folder/'full')
+
+
+def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(['evaluate', str(whole)]) == 0
+    table = pd.read_csv(whole/'results.csv', index_col='task')
+    assert list(table.index) == ['waves','machine','mean'] and table.svm['mean'] > .9
+    np.save(folder/'new.npy', np.random.default_rng(0).normal(size=(3,1,32)))
+    assert main(['predict', str(whole), '--task', 'waves', str(folder/'new.npy'), '--out', str(folder/'labels.csv')]) == 0
+    labels = pd.read_csv(folder/'labels.csv')
+    assert list(labels.columns) == ['row','label','sine','square'] and np.allclose(labels[['sine','square']].sum(axis=1), 1, atol=1e-4)
+    for task in ([], ['--task','waves']):
+        assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'Z.npy'), *task]) == 0
+        assert np.load(folder/'Z.npy').shape == (3,320)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize('line,said', [
+    ('train --tasks GunPiont --out new', 'nearest: GunPoint'),
+    ('train --tasks GunPoint --fit round --out new', 'known: flat, one_cycle'),
+    ('train --tasks GunPoint --schedule even --out new', 'known: proportional'),
+    ('train --tasks GunPoint --out {whole}', '--resume'),
+    ('train --resume --out nowhere', 'found no run.json'),
+    ('train --archive nowhere --out new', 'found none'),
+    ('evaluate nowhere', 'found no run.json'),
+    ('predict nowhere --task GunPoint {x}', 'found no config.json'),
+    ('predict {whole} --task wave {x}', 'known: waves, machine'),
+    ('predict {whole} --task waves {x}', "1 variable(s), found series of 2"),
+    ('embed {whole} {x}', 'variable(s), found 2'),
+    ('embed {whole} nothing.npy', 'found none')])
+def test_errors_take_one_line(whole, tmp_path, monkeypatch, capsys, line, said):
+    monkeypatch.chdir(tmp_path)
+    np.save('x.npy', np.zeros((3,2,20)))
+    assert main(line.format(whole=whole, x='x.npy').split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('mtcs: ') and err.count('\n') == 1 and said in err
+    assert not Path('new').exists()
+
+
+@pytest.mark.parametrize('line', ['', 'fly', 'train', 'predict run x.npy'])
+def test_wrong_usage_exits_2(line):
+    with pytest.raises(SystemExit) as e: main(line.split())
+    assert e.value.code == 2
+
+
+@pytest.mark.parametrize('command', ['demo','train','evaluate','predict','embed'])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as e: main([command, '--help'])
+    assert e.value.code == 0 and f'mtcs {command}' in capsys.readouterr().out.split('example:')[1]
+
+
+def test_damaged_model_and_checkpoint(folder, whole, tmp_path, monkeypatch, capsys):
+    for o in ('archive','whole'): shutil.copytree(folder/o, tmp_path/{'whole':'run'}.get(o, o))
+    monkeypatch.chdir(tmp_path)
+    np.save('x.npy', np.zeros((3,32)))
+    for name,line in (('model.safetensors','predict run --task waves x.npy'), ('checkpoint.pt','train --resume --out run')):
+        (tmp_path/'run'/name).write_bytes((whole/name).read_bytes()[:5000])
+        assert main(line.split()) == 2
+        assert 'not a whole' in capsys.readouterr().err
+
+
+def test_read_series(tmp_path):
+    f = tmp_path/'x.csv'
+    f.write_text('1,2,3\n4,,6,7\n')
+    X,y = read_series(f)
+    assert y is None and X[0] == [1,2,3] and np.isnan(X[1][1]) and len(X[1]) == 4
+    f.write_text('a\t1\t2\nb\t3\tNaN\n')
+    X,y = read_series(f, labelled=True)
+    assert y == ['a','b'] and X[0] == [1,2]
+    f.write_text('1 2\n3 x\n')
+    with pytest.raises(ValueError, match="line 2, found 'x'"): read_series(f)

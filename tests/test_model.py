@@ -1,0 +1,287 @@
+"The encoder's arithmetic, embeddings, and files that hold a model and execute nothing."
+import json
+import math
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import same
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tsai.models.InceptionTimePlus import InceptionTimePlus
+from tsai_mtcs.encoders import ArchEncoder, ConvBlock, DilatedConv, TS2VecEncoder, encoder_from_config, masked_max
+from tsai_mtcs.heads import MultiHead, MultiTaskLoss, predicted
+from tsai_mtcs.labels import LabelSpace
+from tsai_mtcs.model import MTCSModel
+from tsai_mtcs.tasks import Task, TaskSpec
+
+X = np.random.default_rng(0).normal(1, 2, (9,1,30)).astype(np.float32)
+
+
+def make_space(): return LabelSpace([TaskSpec('gait', ('sit','walk','run'), 1, 30, (.1,), (1/3,)), TaskSpec('alarm', ((0,'off'),(1,'on')), 3, 24, (1.,2.,3.), (.5,.7,.9))])
+ENCODERS = dict(ts2vec=lambda: TS2VecEncoder(vars=(1,3), hidden=8, feats=16, depth=4), inception=lambda: ArchEncoder(InceptionTimePlus, [(1,30),(3,24)], nf=4))
+
+def make_model(encoder, seed=0, **kwargs):
+    "A model with weights and statistics other than those of a new one"
+    torch.manual_seed(seed)
+    backbone = ENCODERS[encoder]()
+    model = MTCSModel(backbone, MultiHead(make_space(), backbone.feats, **kwargs))
+    with torch.no_grad():
+        for name,o in model.named_buffers():
+            if 'running' in name: o += torch.rand_like(o)*.1
+    return model.eval()
+
+
+# Saving
+READ = '''
+import sys, numpy as np
+from tsai_mtcs.model import MTCSModel
+X,out = np.load('X.npy'),{}
+for name in sys.argv[1:]:
+    m = MTCSModel.from_pretrained(name)
+    labels,out[name+'_probs'] = m.predict(X, 'gait')
+    assert m.predict(np.repeat(X, 3, 1), 'alarm')[0][0] in m.space.specs[1].labels
+    out[name+'_labels'],out[name+'_embed'] = labels.astype(str),m.embed(X)
+np.savez('out.npz', **out)
+'''
+
+def test_model_in_a_new_process_is_the_same_to_the_bit(tmp_path):
+    models = {name: make_model(name, n_layers=n, bias=n == 2) for n,name in enumerate(ENCODERS, 1)}
+    for name,m in models.items(): m.save_pretrained(tmp_path/name)
+    np.save(tmp_path/'X.npy', X)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', READ, *models], cwd=tmp_path, check=True)
+    with np.load(tmp_path/'out.npz') as out:
+        for name,m in models.items():
+            labels,probs = m.predict(X, 'gait')
+            assert (out[name+'_probs'] == probs).all() and (out[name+'_labels'] == labels).all() and (out[name+'_embed'] == m.embed(X)).all()
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_saved_model_has_every_weight_and_setting(tmp_path, encoder):
+    model = make_model(encoder)
+    twin = MTCSModel.from_pretrained(model.save_pretrained(tmp_path))
+    assert same(model.state_dict(), twin.state_dict()) and not twin.training
+    assert twin.space.specs == model.space.specs and twin.backbone.config == model.backbone.config and twin.head.config == model.head.config
+    assert {o.name for o in tmp_path.iterdir()} == {'config.json','model.safetensors'}
+
+class Bomb:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return open, (str(self.path), 'w')
+
+@pytest.mark.parametrize('how', ['pickle','torch'])
+def test_nothing_in_a_folder_is_executed(tmp_path, how):
+    folder,sign = make_model('ts2vec').save_pretrained(tmp_path/'m'),tmp_path/'executed'
+    with (folder/'model.safetensors').open('wb') as f: (pickle.dump if how == 'pickle' else torch.save)(Bomb(sign), f)
+    with pytest.raises(ValueError, match='not a whole saved model'): MTCSModel.from_pretrained(folder)
+    assert not sign.exists()
+    with (folder/'model.safetensors').open('rb') as f:
+        if how == 'pickle': pickle.load(f).close()
+        else: torch.load(f, weights_only=False).close()
+    assert sign.exists(), 'the file would not have done anything'
+
+@pytest.mark.parametrize('arch', ['os.system','tsai_mtcs.model.MTCSModel','tsai.models.utils.no_such','tsai.models.no_such.Net','builtins.eval'])
+def test_architectures_from_elsewhere_are_refused(tmp_path, arch):
+    folder = make_model('inception').save_pretrained(tmp_path)
+    config = json.loads((folder/'config.json').read_bytes())
+    config['encoder']['arch'] = arch
+    with pytest.raises((ValueError,AttributeError,ImportError)): encoder_from_config(config['encoder'])
+    (folder/'config.json').write_text(json.dumps(config))
+    with pytest.raises(ValueError, match='not a whole saved model'): MTCSModel.from_pretrained(folder)
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    a,b = (make_model('ts2vec', seed=i).save_pretrained(tmp_path/str(i)) for i in range(2))
+    state = load_file(b/'model.safetensors')
+    save_file(state, a/'model.safetensors')
+    with pytest.raises(ValueError, match='are not of one model'): MTCSModel.from_pretrained(a)
+
+@pytest.mark.parametrize('label', [frozenset((1,2)), b'text', (1,None)])
+def test_labels_that_json_cannot_hold_are_refused(tmp_path, label):
+    space = LabelSpace([TaskSpec('gait', (label,'other'), 1, 30, (0.,), (1.,))])
+    with pytest.raises(ValueError, match='expected labels of text, numbers or tuples.*export'):
+        MTCSModel(TS2VecEncoder(hidden=4, feats=8, depth=1), MultiHead(space, 8)).save_pretrained(tmp_path/'m')
+    assert not (tmp_path/'m').exists()
+
+@pytest.mark.parametrize('labels', [(0,1), ('0','1'), (0.5,1.0), (True,False), (('a',1),('b',(2,'c'))), (0,'0')], ids=str)
+def test_labels_keep_their_type(tmp_path, labels):
+    model = MTCSModel(TS2VecEncoder(hidden=4, feats=8, depth=1), MultiHead(LabelSpace([TaskSpec('gait', labels, 1, 30, (0.,), (1.,))]), 8))
+    twin = MTCSModel.from_pretrained(model.save_pretrained(tmp_path))
+    assert [(type(o),o) for o in twin.space.specs[0].labels] == [(type(o),o) for o in labels]
+    assert set(twin.predict(X, 'gait')[0]) <= set(labels)
+
+
+# The official checkpoints of TS2Vec
+def official(vars, hidden=8, feats=16, depth=4):
+    "A state dict with the names and shapes that TS2Vec's averaged model saves"
+    state = {'n_averaged': torch.tensor(5), 'module.input_fc.weight': torch.randn(hidden, vars), 'module.input_fc.bias': torch.randn(hidden)}
+    for i in range(depth+1):
+        n,name = feats if i == depth else hidden,f'module.feature_extractor.net.{i}.'
+        for conv,n_in in (('conv1',hidden), ('conv2',n)):
+            state[f'{name}{conv}.conv.weight'],state[f'{name}{conv}.conv.bias'] = torch.randn(n, n_in, 3)/5,torch.randn(n)
+    return {**state, f'{name}projector.weight': torch.randn(feats, hidden, 1), f'{name}projector.bias': torch.randn(feats)}
+
+def plain_conv(x, w, b, d):
+    "A dilated convolution of `(len, n_in)` by its definition, zeros around the series"
+    out = np.tile(b, (len(x),1))
+    for t in range(len(x)):
+        for k in (-1,0,1):
+            if 0 <= t+k*d < len(x): out[t] += w[:,:,k+1]@x[t+k*d]
+    return out
+
+def gelu(x): return x*(1+np.vectorize(math.erf)(x/math.sqrt(2)))/2
+
+def plain_encoding(state, x, depth=4):
+    "What TS2Vec computes of one series `(len, vars)`, step by step in float64; the embedding of every step"
+    s = {k.removeprefix('module.'): v.double().numpy() for k,v in state.items()}
+    z = np.nan_to_num(x)@s['input_fc.weight'].T+s['input_fc.bias']
+    z[np.isnan(x).any(1)] = 0
+    for i in range(depth+1):
+        name = f'feature_extractor.net.{i}.'
+        conv = lambda u, o: plain_conv(u, s[f'{name}{o}.conv.weight'], s[f'{name}{o}.conv.bias'], 2**i)
+        short = z@s[name+'projector.weight'][:,:,0].T+s[name+'projector.bias'] if name+'projector.weight' in s else z
+        z = conv(gelu(conv(gelu(z), 'conv1')), 'conv2')+short
+    return z
+
+@pytest.mark.parametrize('vars,n', [(1,5), (1,40), (3,17)])
+def test_official_checkpoint(tmp_path, vars, n):
+    torch.manual_seed(n)
+    state = official(vars)
+    torch.save(state, tmp_path/'ts2vec.pkl')
+    x = np.random.default_rng(n).normal(size=(2,n,vars))
+    x[0,-2:] = np.nan
+    x[1,3,0] = np.nan
+    want = np.stack([plain_encoding(state, o) for o in x])
+    series = torch.tensor(x).transpose(1,2)
+    leaky,own = (TS2VecEncoder.from_ts2vec(tmp_path/'ts2vec.pkl', pool_padding=o).double() for o in (True,False))
+    np.testing.assert_allclose(leaky.steps(series)[0].detach().transpose(1,2), want, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(leaky(series).detach(), want.max(1), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(own(series).detach(), [o[~np.isnan(v).any(1)].max(0) for o,v in zip(want, x)], rtol=1e-10, atol=1e-12)
+    assert not own.training and own.config['depth'] == 4 and own.config['vars'] == [vars]
+
+@pytest.mark.parametrize('content', [{}, {'other': torch.ones(2)}])
+def test_other_files_are_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path/'ts2vec.pkl')
+    with pytest.raises(ValueError, match="expected a checkpoint of TS2Vec with 'input_fc.weight', found"): TS2VecEncoder.from_ts2vec(tmp_path/'ts2vec.pkl')
+
+
+# Convolutions
+@pytest.mark.parametrize('kernel_size', [1,3,5,7])
+@pytest.mark.parametrize('n', [1,2,8,9,16,17,25,60])
+@pytest.mark.parametrize('dilation', [1,8])
+def test_taps_left_out_change_nothing(kernel_size, n, dilation):
+    torch.manual_seed(n)
+    conv = DilatedConv(3, 4, dilation, kernel_size).double()
+    x,results = torch.randn(2, 3, n, dtype=torch.double),[]
+    for f in (conv, lambda x: nn.Conv1d.forward(conv, x)):
+        x = x.detach().requires_grad_()
+        out = f(x)
+        grads = torch.autograd.grad((out*torch.linspace(1, 2, out.numel(), dtype=torch.double).view_as(out)).sum(), (x, conv.weight, conv.bias))
+        results.append((out.detach(), *grads))
+    for a,b in zip(*results): torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+
+def test_block_is_two_convolutions_and_a_shortcut():
+    block,x = ConvBlock(3, 5, 2).double(),torch.randn(2, 3, 11, dtype=torch.double)
+    conv = lambda u, o: F.conv1d(u, o.weight, o.bias, padding=2, dilation=2)
+    torch.testing.assert_close(block(x), conv(F.gelu(conv(F.gelu(x), block.conv1)), block.conv2)+F.conv1d(x, block.shortcut.weight, block.shortcut.bias))
+
+def test_encoder_of_the_paper():
+    enc = TS2VecEncoder()
+    assert len(enc.blocks) == 11 and [o.conv1.dilation[0] for o in enc.blocks] == [2**i for i in range(11)]
+    assert enc.feats == 320 and enc.inputs['1'].out_channels == 64 and sum(o.numel() for o in enc.parameters()) == 637_248
+
+
+# Padding
+def test_masked_max():
+    z,held = torch.randn(50, 4, 13),torch.rand(50, 1, 13) < .3
+    held[0] = False
+    for out,row,keep in zip(masked_max(z, held), z, held[:,0]): assert torch.equal(out, row[:,keep].amax(1) if keep.any() else torch.zeros(4))
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_values_of_a_missing_step_do_not_reach_the_embedding(encoder):
+    enc,x = make_model(encoder).backbone,torch.randn(2, 3, 24)
+    x[:,1,5] = torch.nan
+    y = x.clone()
+    y[:,:,5] = torch.nan
+    if encoder == 'ts2vec': assert torch.equal(enc(x), enc(y))
+    assert enc(x).isfinite().all()
+
+def test_more_padding_changes_nothing_beyond_the_reach_of_the_convolutions():
+    "The padding is zeros to the convolutions, whose reach is 2·(1+2+4+8+16) steps, and no step to the pooling"
+    enc,x = make_model('ts2vec').backbone.double(),torch.randn(3, 1, 20, dtype=torch.double)
+    padded = [enc(F.pad(x, (0,n), value=torch.nan)) for n in (62,63,200)]
+    for o in padded[1:]: torch.testing.assert_close(o, padded[0], rtol=1e-12, atol=1e-12)
+
+def test_missing_values_leave_gradients_finite():
+    enc,x = make_model('ts2vec').backbone.train(),torch.randn(4, 1, 20)
+    x[0,0,5:8],x[1],x[2,0,10:] = torch.nan,torch.nan,torch.nan
+    enc(x).sum().backward()
+    assert all(o.grad.isfinite().all() for n,o in enc.named_parameters() if o.grad is not None)
+
+
+# Heads
+@pytest.mark.parametrize('n_layers,bias', [(1,False), (1,True), (2,False), (3,True)])
+def test_each_task_has_a_classifier_of_its_own(n_layers, bias):
+    head,z = MultiHead(make_space(), 6, n_layers, bias).double(),torch.randn(4, 6, dtype=torch.double)
+    out = head(z)
+    assert out.shape == (4,5) and head.weight.shape == (5,6)
+    for k,name in enumerate(head.space.names):
+        block,h = head.space.block(name),z
+        for layer in head.hidden: h = F.gelu(F.linear(h, layer.weight[k], layer.bias[k]))
+        torch.testing.assert_close(out[:,block], F.linear(h, head.weight[block], head.last.bias[block] if bias else None))
+        used = torch.autograd.grad(out[:,block].sum(), list(head.parameters()), retain_graph=True)
+        other = [g[1-k] if len(g) == 2 else g[[i for i in range(5) if i not in range(5)[block]]] for g in used]
+        assert all((g == 0).all() for g in other), 'a classifier answers to the loss of another task'
+
+@pytest.mark.parametrize('smoothing', [0.,.2])
+@pytest.mark.parametrize('reduction', ['mean','sum','none'])
+def test_loss_is_cross_entropy_over_the_labels_of_the_task(reduction, smoothing):
+    space,logits = make_space(),torch.randn(20, 5)*3
+    for name in space.names:
+        block = space.block(name)
+        y = torch.randint(block.start, block.stop, (20,))
+        got = MultiTaskLoss(space, reduction, smoothing)(logits, y)
+        torch.testing.assert_close(got, F.cross_entropy(logits[:,block], y-block.start, reduction=reduction, label_smoothing=smoothing))
+        assert (predicted(logits, y, space) == logits[:,block].argmax(1)+block.start).all()
+
+
+# Embeddings
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_embeddings_do_not_depend_on_the_batches(encoder):
+    model = make_model(encoder)
+    want = model.embed(X, task='gait')
+    assert want.shape == (9,16) and want.dtype == np.float32
+    for steps in (1, 30, 31, 95, 269, 270, 2**20): np.testing.assert_allclose(model.embed(X, task='gait', steps=steps), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.embed(X, task='gait', steps=95), model.embed(X, task='gait', steps=95))
+
+@pytest.mark.parametrize('n,steps', [(1,64), (7,64), (30,64), (64,64), (65,64), (200,64)])
+def test_batches_hold_no_more_steps_than_allowed(n, steps):
+    model,seen = make_model('ts2vec'),[]
+    model.backbone.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape))
+    model.embed(np.random.default_rng(0).normal(size=(10,1,n)), task='gait', steps=steps)
+    assert sum(o[0] for o in seen) == 10 and {o[2] for o in seen} == {n}
+    assert all(o[0] == 1 or o[0]*o[2] <= steps for o in seen)
+    assert len(seen) == -(-10//max(1, steps//n))
+
+def test_embeddings_leave_the_model_as_it_was():
+    model = make_model('ts2vec').train()
+    a,b = model.embed(X),model.embed(X)
+    assert model.training and model.backbone.dropout.training and (a == b).all()
+    assert all(o.grad is None for o in model.parameters())
+
+def test_series_are_scaled_by_the_task_or_by_themselves():
+    model = make_model('ts2vec')
+    spec = model.space.specs[0]
+    raw = lambda x: model.backbone(torch.tensor(x, dtype=torch.float32)).detach().numpy()
+    np.testing.assert_allclose(model.embed(X, task='gait'), raw((X-spec.mean[0])/spec.std[0]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.embed(X), raw((X-X.mean())/X.std()), rtol=1e-4, atol=1e-5)
+    t = Task('new', X, [0,1,0]*3, splits=(range(6), range(6,9)))
+    np.testing.assert_allclose(model.embed(t), raw((X-X[:6].mean())/X[:6].std()), rtol=1e-4, atol=1e-5)
+
+def test_probabilities_are_a_distribution_over_the_labels_of_the_task():
+    model = make_model('ts2vec')
+    labels,probs = model.predict(X, 'gait')
+    z = torch.tensor(model.embed(X, task='gait')).double()@model.head.weight[:3].double().T
+    np.testing.assert_allclose(probs, z.softmax(1).detach(), rtol=1e-4)
+    assert labels.tolist() == [('sit','walk','run')[i] for i in probs.argmax(1)]

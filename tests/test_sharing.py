@@ -1,0 +1,203 @@
+"Relevance, sharing loss and the callback against equations 3 to 6, a loop for every sum, in float64."
+import numpy as np
+import pytest
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.training import GradientAccumulation
+from helpers import quiet_learner, same, weights
+from tsai_mtcs.labels import LabelSpace
+from tsai_mtcs.sharing import MTCSLoss, label_relevance, sharing_loss
+from tsai_mtcs.tasks import TaskSpec
+
+SIZES = [(2,2), (1,1), (3,), (1,5,3), (4,2,6,1), (2,3,1)*10]
+READINGS = [(r, p) for r in ('mean','sum') for p in ('all','target')]
+
+
+def label_space(sizes): return LabelSpace([TaskSpec(f't{k}', tuple(range(n)), 1, 10, (0.,), (1.,)) for k,n in enumerate(sizes)])
+def draw(sizes, bs=8, feats=12, seed=0):
+    "Logits and weights for a label space, float64"
+    rng = np.random.default_rng(seed)
+    return 2*rng.normal(size=(bs,sum(sizes))), rng.normal(size=(sum(sizes),feats))
+
+def blocks(sizes):
+    ends = np.cumsum(sizes)
+    return [range(end-n, end) for n,end in zip(sizes, ends)]
+
+def brute_relevance(logits, sizes, by='probabilities'):
+    "Equation 5, left of tau, for every two labels of different tasks"
+    R = np.zeros((logits.shape[1],)*2)
+    for P in blocks(sizes):
+        for Q in blocks(sizes):
+            if P == Q: continue
+            A = np.zeros((len(P),len(Q)))
+            for i,p in enumerate(P):
+                for j,q in enumerate(Q):
+                    if by == 'cosine': A[i,j] = max(0, logits[:,p]@logits[:,q]/np.sqrt((logits[:,p]@logits[:,p])*(logits[:,q]@logits[:,q])))
+                    else:
+                        for x in logits: A[i,j] += np.exp(x[p])/np.exp(x[P]).sum()*np.exp(x[q])/np.exp(x[Q]).sum()/len(logits)
+            if A.sum() > 0: R[np.ix_(P,Q)] = len(P)*len(Q)*A/A.sum()
+    return R
+
+def brute_loss(W, R, sizes, tau=2., reduction='mean', pairs='all', target=None):
+    "Equation 3 over the pairs of tasks of equation 6; numpy or torch"
+    total = 0.
+    for k,Q in enumerate(blocks(sizes)):
+        for j,P in enumerate(blocks(sizes)):
+            if j == k or (pairs == 'target' and k != target): continue
+            for q in Q:
+                for p in P:
+                    d = (W[q]-W[p])**2
+                    if R[q,p] > tau: total = total+(d.mean() if reduction == 'mean' else d.sum())/(len(P)*len(Q))
+    return total
+
+def close(got, want, eps): assert np.abs(np.asarray(got)-want).max() <= eps*np.abs(want).max(), np.abs(np.asarray(got)-want).max()/np.abs(want).max()
+
+
+@pytest.mark.parametrize('by', ['probabilities','cosine'])
+@pytest.mark.parametrize('sizes', SIZES, ids=str)
+def test_relevance_is_equation_5(sizes, by):
+    logits,_ = draw(sizes)
+    want,space = brute_relevance(logits, sizes, by),label_space(sizes)
+    close(label_relevance(torch.tensor(logits), space, by), want, 1e-12)
+    close(label_relevance(torch.tensor(logits, dtype=torch.float32), space, by), want, 1e-6)
+
+@pytest.mark.parametrize('by', ['probabilities','cosine'])
+def test_relevance_of_extreme_logits_is_finite(by):
+    R = label_relevance(torch.tensor([[1e4,-1e4,1e4,-1e4]]*3), label_space((2,2)), by)
+    assert R.isfinite().all() and R[0,2] > 1.9
+
+def test_cosine_of_labels_without_logits_is_zero():
+    assert (label_relevance(torch.zeros(4,5), label_space((2,3)), 'cosine') == 0).all()
+
+@pytest.mark.parametrize('reduction,pairs', READINGS)
+@pytest.mark.parametrize('sizes', SIZES, ids=str)
+def test_loss_is_equation_3_summed_as_in_6(sizes, reduction, pairs):
+    logits,W = draw(sizes)
+    R,kw = brute_relevance(logits, sizes),dict(tau=1.2, reduction=reduction, pairs=pairs, target=len(sizes)//2)
+    for dtype,eps in ((torch.float32,1e-6), (torch.float64,1e-12)):
+        w,r,space = torch.tensor(W, dtype=dtype),torch.tensor(R, dtype=dtype),label_space(sizes)
+        close(sharing_loss(w, r, space, **kw), brute_loss(w.double().numpy(), r.numpy(), sizes, **kw), eps)
+
+@pytest.mark.parametrize('seed', range(8))
+def test_random_label_spaces(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 7, rng.integers(2, 9)).tolist()
+    logits,W = (torch.tensor(o) for o in draw(sizes, seed=seed))
+    got = sharing_loss(W, label_relevance(logits, label_space(sizes)), label_space(sizes), 1.1)
+    close(got, brute_loss(W.numpy(), brute_relevance(logits.numpy(), sizes), sizes, 1.1), 1e-12)
+
+@pytest.mark.parametrize('apart', [1e-1,1e-2,1e-3,1e-4])
+def test_nearly_equal_rows_keep_their_digits(apart):
+    "What sharing is for: rows that have grown alike, their squared distance a difference of nearly equal numbers"
+    sizes = (3,4,2)
+    logits,W = draw(sizes)
+    W = torch.tensor(W[:1]+apart*W, dtype=torch.float32)
+    R = brute_relevance(logits, sizes)
+    close(sharing_loss(W, torch.tensor(R), label_space(sizes), 1.2), brute_loss(W.double().numpy(), R, sizes, 1.2), 1e-6)
+
+@pytest.mark.parametrize('reduction,pairs', READINGS)
+@pytest.mark.parametrize('apart', [1.,1e-4])
+def test_gradient_is_that_of_the_equations(reduction, pairs, apart):
+    sizes,kw = (3,1,4),dict(tau=1.1, reduction=reduction, pairs=pairs, target=2)
+    logits,W = draw(sizes)
+    R,grads = brute_relevance(logits, sizes),[]
+    for f,r,s in ((sharing_loss, torch.tensor(R), label_space(sizes)), (brute_loss, R, sizes)):
+        w = torch.tensor(W[:1]+apart*W, requires_grad=True)
+        f(w, r, s, **kw).backward()
+        grads.append(w.grad.numpy())
+    close(*grads, 1e-10)
+
+def test_no_relevant_pair_is_exactly_zero():
+    _,W = draw((3,4,2))
+    w = torch.tensor(W, requires_grad=True)
+    loss = sharing_loss(w, label_relevance(torch.zeros(5,9), label_space((3,4,2))), label_space((3,4,2)))
+    loss.backward()
+    assert loss.item() == 0 and (w.grad == 0).all()
+
+def test_relevance_has_no_gradient():
+    logits,W = (torch.tensor(o, requires_grad=True) for o in draw((2,3)))
+    sharing_loss(W, label_relevance(logits, label_space((2,3))), label_space((2,3)), 1.).backward()
+    assert logits.grad is None and (W.grad != 0).any()
+    assert not label_relevance(logits, label_space((2,3))).requires_grad
+
+@pytest.mark.parametrize('by', ['probabilities','cosine'])
+def test_relevance_leaves_autocast(by):
+    logits = torch.tensor(draw((2,3,4))[0], dtype=torch.float32)
+    want = label_relevance(logits, label_space((2,3,4)), by)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(label_relevance(logits, label_space((2,3,4)), by), want)
+        half = logits.bfloat16()
+        assert torch.equal(label_relevance(half, label_space((2,3,4)), by), label_relevance(half.float(), label_space((2,3,4)), by))
+
+def test_loss_leaves_autocast():
+    logits,W = (torch.tensor(o, dtype=torch.float32) for o in draw((2,3,4)))
+    R = label_relevance(logits, label_space((2,3,4)))
+    want = sharing_loss(W, R, label_space((2,3,4)), 1.1)
+    with torch.autocast('cpu', torch.bfloat16): assert torch.equal(sharing_loss(W, R, label_space((2,3,4)), 1.1), want)
+
+
+class Watch(Callback):
+    "Keeps the loss and the gradient of every training batch"
+    order = 100
+    def before_fit(self): self.seen_losses,self.seen_grads = [],[]
+    def after_loss(self):
+        if self.training: self.seen_losses.append(self.learn.loss.item())
+    def after_backward(self): self.seen_grads.append({k: p.grad.clone() for k,p in self.model.named_parameters()})
+
+def test_gradient_of_the_callback_reaches_only_heads():
+    grads = []
+    for alpha in (0.,10.):
+        learn = quiet_learner(alpha=alpha, tau=1., cbs=Watch())
+        learn.fit(1, 0.)
+        grads.append(learn.watch.seen_grads[0])
+    for k in grads[0]: assert torch.equal(grads[0][k], grads[1][k]) == k.startswith('backbone'), k
+
+@pytest.mark.parametrize('kw', [{}, dict(pairs='target'), dict(reduction='sum', relevance='cosine', tau=1.)], ids=str)
+def test_columns_are_the_parts_of_the_training_loss(kw):
+    learn = quiet_learner(**{'alpha':2., 'tau':1., **kw}, cbs=Watch())
+    learn.fit(2)
+    row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[-1]))
+    assert row['sharing_loss'] > 0
+    assert np.isclose(row['cls_loss']+row['sharing_loss'], np.mean(learn.watch.seen_losses[-learn.recorder.iters[0]:]), rtol=1e-6)
+
+@pytest.mark.parametrize('kw', [{}, dict(pairs='target'), dict(reduction='sum', relevance='cosine')], ids=str)
+def test_callback_adds_equation_6(kw):
+    learn = quiet_learner(alpha=3., tau=1.1, cbs=Watch(), **kw)
+    space,sizes,before = learn.dls.space,[len(o.labels) for o in learn.dls.space.specs],learn.model.head.weight.detach().double().numpy()
+    x,y = learn.dls.train.one_batch()
+    learn.model.backbone.dropout.p = 0
+    logits = learn.model(x).detach().double().numpy()
+    learn.fit(1, 0.)
+    R = brute_relevance(logits, sizes, kw.get('relevance', 'probabilities'))
+    share = 3*brute_loss(before, R, sizes, 1.1, kw.get('reduction', 'mean'), kw.get('pairs', 'all'), space.owner[y[0]])
+    cls = learn.loss_func(torch.tensor(logits), y).item()
+    assert share > 0 and np.isclose(learn.watch.seen_losses[0], cls+share, rtol=1e-5)
+
+def test_alpha_0_is_training_without_the_callback(monkeypatch):
+    def never(*args): raise AssertionError('sharing_loss was called')
+    plain = quiet_learner(alpha=.1)
+    plain.remove_cb(MTCSLoss)
+    plain.fit(2)
+    shared = quiet_learner(alpha=5., tau=1.)
+    shared.fit(2)
+    monkeypatch.setattr('tsai_mtcs.sharing.sharing_loss', never)
+    off = quiet_learner(alpha=0.)
+    off.fit(2)
+    assert same(weights(off.model), weights(plain.model)) and not same(weights(shared.model), weights(plain.model))
+    assert off.recorder.values[-1][-1] == 0
+
+def test_validation_loss_is_without_sharing():
+    a,b = (quiet_learner(alpha=alpha, tau=1.) for alpha in (0.,100.))
+    assert a.validate()[0] == b.validate()[0]
+
+def test_accumulated_gradients_are_those_of_the_whole_loss():
+    "Batches of 16 accumulated to 32: half of each batch's gradient, the sharing loss's too"
+    grads,losses = [],[]
+    for cbs in ([], [GradientAccumulation(32)]):
+        learn = quiet_learner(alpha=50., tau=1., cbs=[Watch(), *cbs])
+        learn.model.backbone.dropout.p = 0
+        learn.fit(1, 0.)
+        grads.append(learn.watch.seen_grads[0])
+        losses.append(learn.watch.seen_losses)
+    for k in grads[0]: torch.testing.assert_close(grads[1][k], grads[0][k]/2)
+    assert losses[0] == losses[1]

@@ -1,0 +1,18 @@
+"`from tsai_mtcs.all import *` gives the whole library, and of fastai its callbacks, `load_learner` and `set_seed`"
+from fastai.callback.all import *
+from fastai.learner import load_learner
+from fastai.torch_core import set_seed
+
+from .tasks import *
+from .archive import *
+from .labels import *
+from .schedules import *
+from .data import *
+from .encoders import *
+from .heads import *
+from .sharing import *
+from .model import *
+from .learner import *
+from .evaluation import *
+from .similarity import *
+from .checkpoint import *
