@@ -16,9 +16,12 @@ import torch
 from fastai.torch_core import set_seed
 
 from tsai_mtcs import archive
+from tsai_mtcs.averaging import AverageWeights
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import results_table
 from tsai_mtcs.learner import mtcs_learner
+
+SETTINGS = ('epochs','bs','lr','one_cycle','average','mask','bf16','schedule','valid_pct')
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
@@ -30,6 +33,9 @@ parser.add_argument('--bs', type=int, default=32)
 parser.add_argument('--lr', type=float, default=1e-3)
 parser.add_argument('--one-cycle', action='store_true')
 parser.add_argument('--schedule', default='proportional')
+parser.add_argument('--average', action='store_true', help='keep the mean of the weights')
+parser.add_argument('--mask', help="hide steps while training: binomial or continuous")
+parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
 parser.add_argument('--valid-pct', type=float, default=0.)
 parser.add_argument('--n-jobs', type=int, default=2)
 parser.add_argument('--out', type=Path, help='CSV file to append to')
@@ -41,14 +47,19 @@ def run(args, alpha, seed):
     tasks = archive.ucr_tasks(names(args), args.archive) if args.archive else archive.bundled_tasks(names(args))
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
-    learn = mtcs_learner(dls, alpha=alpha, lr=args.lr)
+    learn = mtcs_learner(dls, alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
+    if args.bf16: learn.to_bf16()
     start = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
         (learn.fit_one_cycle if args.one_cycle else learn.fit)(args.epochs)
         train_s,split = time.perf_counter()-start, 1 if args.valid_pct else 2
         df = results_table(dict(head=learn.validate_tasks(split), svm=learn.svm_eval(split, n_jobs=args.n_jobs))).drop('mean')
-    settings = {o: getattr(args, o) for o in ('epochs','bs','lr','one_cycle','schedule','valid_pct')}
-    return df.reset_index().assign(alpha=alpha, seed=seed, **settings, train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
+    return df.reset_index().assign(alpha=alpha, seed=seed, **settings(args), train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
+
+
+def settings(args):
+    "What tells one run from another, beside alpha and seed"
+    return {o: getattr(args, o) or 'none' if o == 'mask' else getattr(args, o) for o in SETTINGS}
 
 
 def names(args):
@@ -60,7 +71,7 @@ def names(args):
 def summary(path):
     "Mean over tasks, then mean and standard deviation over seeds"
     df = pd.read_csv(path)
-    by = ['tasks','epochs','schedule','one_cycle','lr','valid_pct','alpha']
+    by = ['tasks', *SETTINGS, 'alpha']
     df['tasks'] = df.groupby([*by[1:], 'seed']).task.transform('count')
     return df.groupby([*by, 'seed'])[['head','svm','train_s']].mean().groupby(by).agg(['mean','std','count']).round(4)
 
@@ -70,8 +81,8 @@ if __name__ == '__main__':
     if args.summary: print(summary(args.summary).T.to_string()); raise SystemExit
     for seed in map(int, args.seeds.split(',')):
         for alpha in map(float, args.alphas.split(',')):
-            done = pd.read_csv(args.out) if args.out.is_file() else pd.DataFrame(columns=['alpha','seed','epochs','schedule','one_cycle','lr','valid_pct','bs'])
-            key = dict(alpha=alpha, seed=seed, epochs=args.epochs, schedule=args.schedule, one_cycle=args.one_cycle, lr=args.lr, valid_pct=args.valid_pct, bs=args.bs)
+            done = pd.read_csv(args.out) if args.out.is_file() else pd.DataFrame(columns=['alpha','seed',*SETTINGS])
+            key = dict(alpha=alpha, seed=seed, **settings(args))
             if (done[list(key)] == pd.Series(key)).all(axis=1).any(): continue
             df = run(args, alpha, seed)
             df.to_csv(args.out, mode='a', header=not args.out.is_file(), index=False)

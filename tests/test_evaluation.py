@@ -8,11 +8,12 @@ import pytest
 from helpers import quiet_learner, random_task, same, weights
 from joblib import parallel_config
 from sklearn.metrics import balanced_accuracy_score, f1_score
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
-from tsai_mtcs import evaluation
+from tsai_mtcs import svm
 from tsai_mtcs.data import MultiTaskDataLoaders
-from tsai_mtcs.evaluation import CLASSIFIERS, SVM_GRID, fit_logistic, fit_ridge, fit_svm, results_table, score_task, styled
+from tsai_mtcs.evaluation import CLASSIFIERS, fit_logistic, fit_ridge, results_table, score_task, styled
+from tsai_mtcs.svm import SVM_GRID, fit_svm
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_tasks
 
@@ -32,58 +33,55 @@ def trained():
 
 
 # The SVM
-class Search(SimpleNamespace):
-    "Stands for the grid search and keeps what it was asked for"
-    calls = []
-    def __init__(self, estimator, grid, cv): super().__init__(estimator=estimator, grid=grid, cv=cv, best_estimator_=estimator, best_params_=dict(C=1.))
-    def fit(self, Z, y):
-        self.calls.append((self, Z, y))
-        return self
-
 @pytest.fixture
-def search(monkeypatch):
-    monkeypatch.setattr(Search, 'calls', [])
-    monkeypatch.setattr(evaluation, 'GridSearchCV', Search)
-    return Search
+def searched(monkeypatch):
+    "The embeddings and labels that `search_C` was asked about"
+    calls = []
+    monkeypatch.setattr(svm, 'search_C', lambda Z, y: calls.append((Z, y)) or 1.)
+    monkeypatch.setattr(svm.GramSVC, 'fit', lambda self, Z, y: self)
+    return calls
 
-@pytest.mark.parametrize('n,labels,searched', [(49,2,False), (50,2,True), (50,10,True), (54,11,False), (55,11,True), (59,12,False), (60,12,True), (200,41,False), (205,41,True)])
-def test_few_rows_are_not_searched(search, n, labels, searched):
+@pytest.mark.parametrize('n,labels,search', [(49,2,False), (50,2,True), (50,10,True), (54,11,False), (55,11,True), (59,12,False), (60,12,True), (200,41,False), (205,41,True)])
+def test_few_rows_are_not_searched(searched, n, labels, search):
     "Under 50 rows, or under 5 a label, C is infinite"
     Z,y = clouds(n, labels)
     clf,C = fit_svm(Z, y)
-    assert len(search.calls) == searched and (C == math.inf) != searched
-    if not searched: assert clf.C == math.inf and clf.kernel == 'rbf' and clf.gamma == 'scale' and (clf.predict(Z) == SVC(C=math.inf).fit(Z, y).predict(Z)).all()
+    assert len(searched) == search and C == clf.C == (1. if search else math.inf)
+    if search: assert searched[0][0] is Z and searched[0][1] is y
 
-def test_grid(search):
-    Z,y = clouds(60)
-    fit_svm(Z, y)
-    (call,Z2,y2), = search.calls
-    assert call.grid == dict(C=SVM_GRID) and call.cv == 5 and (Z2 is Z) and (y2 is y)
+def test_few_rows_as_scikit_learn():
+    Z,y = clouds(40, noise=2.)
+    assert (fit_svm(Z, y)[0].predict(Z) == SVC(C=math.inf).fit(Z, y).predict(Z)).all()
+
+def test_grid():
     assert SVM_GRID == (1e-4,1e-3,1e-2,1e-1,1,1e1,1e2,1e3,1e4,math.inf)
-    assert (call.estimator.kernel, call.estimator.gamma, call.estimator.max_iter) == ('rbf','scale',10_000_000)
 
-def test_C_is_the_best_of_five_folds():
-    Z,y = clouds(100, 3, noise=1.5)
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('n,labels,noise', [(100,3,1.5), (60,2,3.), (80,8,.5), (150,4,5.)])
+def test_as_the_grid_search_of_scikit_learn(n, labels, noise, seed):
+    Z,y = clouds(n, labels, seed, noise)
+    Z = Z.astype(np.float32)
     clf,C = fit_svm(Z, y)
-    folds = [cross_val_score(SVC(C=c, gamma='scale'), Z, y, cv=5).mean() for c in SVM_GRID]
-    assert C == SVM_GRID[int(np.argmax(folds))] == clf.C
-    assert (clf.predict(Z) == SVC(C=C, gamma='scale').fit(Z, y).predict(Z)).all()
+    grid = GridSearchCV(SVC(gamma='scale', max_iter=10_000_000), dict(C=SVM_GRID), cv=5).fit(Z, y)
+    assert C == clf.C == grid.best_params_['C']
+    X = clouds(300, labels, seed+10, noise)[0]
+    assert (clf.predict(X) == grid.predict(X)).all()
 
 @pytest.mark.parametrize('n,used', [(9_999,9_999), (10_000,10_000), (10_001,10_000), (13_000,10_000)])
-def test_ten_thousand_rows_at_most(search, n, used):
+def test_ten_thousand_rows_at_most(searched, n, used):
     y = np.repeat([0,0,0,1], -(-n//4))[:n]
     fit_svm(np.arange(n)[:,None], y)
-    (_,Z,y2), = search.calls
+    (Z,y2), = searched
     assert len(Z) == len(y2) == used == len(np.unique(Z)) and (y2 == y[Z[:,0]]).all()
     assert abs((y2 == 1).sum()-used*(y == 1).mean()) <= 1
     fit_svm(np.arange(n)[:,None], y)
-    assert (search.calls[1][1] == Z).all()
+    assert (searched[1][0] == Z).all()
 
-def test_ten_thousand_rows_and_a_rare_label(search):
+def test_ten_thousand_rows_and_a_rare_label(searched):
     y = np.arange(10_100)%2
     y[77] = 2
     fit_svm(np.arange(len(y))[:,None], y)
-    assert len(search.calls[0][1]) == 10_000
+    assert len(searched[0][1]) == 10_000
 
 @pytest.mark.parametrize('fit,C', [(fit_ridge, np.logspace(-3, 3, 10)), (fit_logistic, [1.])])
 def test_other_classifiers(fit, C):

@@ -165,7 +165,7 @@ def test_callback_adds_equation_6(kw):
     learn = quiet_learner(alpha=3., tau=1.1, cbs=Watch(), **kw)
     space,sizes,before = learn.dls.space,[len(o.labels) for o in learn.dls.space.specs],learn.model.head.weight.detach().double().numpy()
     x,y = learn.dls.train.one_batch()
-    learn.model.backbone.dropout.p = 0
+    learn.model.backbone.dropout = 0.
     logits = learn.model(x).detach().double().numpy()
     learn.fit(1, 0.)
     R = brute_relevance(logits, sizes, kw.get('relevance', 'probabilities'))
@@ -195,7 +195,7 @@ def test_accumulated_gradients_are_those_of_the_whole_loss():
     grads,losses = [],[]
     for cbs in ([], [GradientAccumulation(32)]):
         learn = quiet_learner(alpha=50., tau=1., cbs=[Watch(), *cbs])
-        learn.model.backbone.dropout.p = 0
+        learn.model.backbone.dropout = 0.
         learn.fit(1, 0.)
         grads.append(learn.watch.seen_grads[0])
         losses.append(learn.watch.seen_losses)

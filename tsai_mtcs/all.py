@@ -13,6 +13,8 @@ from .heads import *
 from .sharing import *
 from .model import *
 from .learner import *
+from .averaging import *
+from .svm import *
 from .evaluation import *
 from .similarity import *
 from .checkpoint import *

@@ -43,15 +43,18 @@ class Checkpoint(Callback):
 
     def before_fit(self):
         "Keep what a resumed run has recorded already"
-        self.history = list(getattr(self.learn, 'resumed_history', []))
-        self.learn.resumed_history = []
+        self.history,resumed = list(getattr(self.learn, 'resumed_history', [])),getattr(self.learn, 'resumed_cbs', {})
+        for cb in self.learn.cbs:
+            if cb.name in resumed: cb.load_state_dict(resumed[cb.name])
+        self.learn.resumed_history,self.learn.resumed_cbs = [],{}
 
     def after_epoch(self):
         "Write the checkpoint"
         names = list(self.recorder.metric_names)[1:]
         self.history.append({'epoch':self.epoch, **dict(zip(names, map(_plain, self.recorder.values[-1])))})
         state = dict(model=self.model.state_dict(), opt=self.opt.state_dict(), epochs=self.epoch+1, n_epoch=self.n_epoch,
-                     pass_no=self.dls.train.epoch, rng=rng_state(), history=self.history)
+                     pass_no=self.dls.train.epoch, rng=rng_state(), history=self.history,
+                     cbs={cb.name: cb.state_dict() for cb in self.learn.cbs if hasattr(type(cb), 'state_dict')})
         buffer = io.BytesIO() # torch.save hides what went wrong with a file
         torch.save(state, buffer)
         with write_whole(self.path) as f: f.write(buffer.getbuffer())
@@ -71,7 +74,7 @@ def resume(self:MTCSLearner,
     except (RuntimeError, KeyError) as e: raise ValueError(f"{path}: a checkpoint of another model; make the learner with the same tasks and settings ({str(e).splitlines()[0]})") from e
     self.create_opt()
     self.opt.load_state_dict(state['opt'])
-    self.dls.train.epoch,self.resumed_history = state['pass_no'],state['history']
+    self.dls.train.epoch,self.resumed_history,self.resumed_cbs = state['pass_no'],state['history'],state['cbs']
     set_rng_state(state['rng'])
     return state['epochs']
 

@@ -24,8 +24,8 @@ class DilatedConv(nn.Conv1d):
     def forward(self, x):
         mid,step = self.kernel_size[0]//2,self.dilation[0]
         reach = min(mid, (x.shape[-1]-1)//step)
-        if reach == mid: return super().forward(x)
-        return F.conv1d(x, self.weight[...,mid-reach:mid+reach+1], self.bias, padding=reach*step, dilation=step)
+        weight = self.weight[...,mid-reach:mid+reach+1]
+        return F.conv2d(x.unsqueeze(2), weight.unsqueeze(2), self.bias, padding=(0,reach*step), dilation=(1,step)).squeeze(2)
 
 # %% ../nbs/04_encoders.ipynb #6272bd8e
 class ConvBlock(nn.Module):
@@ -34,7 +34,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv1 = DilatedConv(n_in, n_out, dilation, kernel_size)
         self.conv2 = DilatedConv(n_out, n_out, dilation, kernel_size)
-        self.shortcut = nn.Conv1d(n_in, n_out, 1) if project or n_in != n_out else nn.Identity()
+        self.shortcut = DilatedConv(n_in, n_out, 1, 1) if project or n_in != n_out else nn.Identity()
 
     def forward(self, x): return self.conv2(F.gelu(self.conv1(F.gelu(x))))+self.shortcut(x)
 
@@ -69,32 +69,44 @@ class TS2VecEncoder(nn.Module):
         if mask not in (None, *MASKS): raise ValueError(f"there is no mask {mask!r}; known: {', '.join(MASKS)} and None")
         vars = sorted({vars} if isinstance(vars, int) else set(vars))
         self.config = dict(vars=vars, hidden=hidden, feats=feats, depth=depth, kernel_size=kernel_size, dropout=dropout, mask=mask, pool_padding=pool_padding)
-        self.feats,self.mask,self.pool_padding = feats,mask,pool_padding
+        self.feats,self.mask,self.pool_padding,self.dropout = feats,mask,pool_padding,dropout
         self.inputs = nn.ModuleDict({str(v): nn.Conv1d(v, hidden, 1) for v in vars})
         self.blocks = nn.Sequential(*(ConvBlock(hidden, hidden, 2**l, kernel_size) for l in range(depth)),
                                     ConvBlock(hidden, feats, 2**depth, kernel_size, project=True))
-        self.dropout = nn.Dropout(dropout)
 
     def steps(self, x):
-        "An embedding of every step `(bs, feats, len)`, and which steps hold a value `(bs, 1, len)`"
+        "An embedding of every step `(bs, feats, len)`, before dropout, and which steps hold a value `(bs, 1, len)`"
         _check_vars(x, self.inputs)
         held = ~x.isnan().any(1, keepdim=True)
-        z = self.inputs[str(x.shape[1])](x.nan_to_num())
         keep = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
-        return self.dropout(self.blocks(torch.where(keep, z, 0))), held
+        project = self.inputs[str(x.shape[1])]
+        z = F.linear(x.nan_to_num().transpose(1,2), project.weight[...,0], project.bias)
+        return self.blocks(z.masked_fill(~keep.transpose(1,2), 0).transpose(1,2)), held
 
     def forward(self, x):
         z,held = self.steps(x)
-        return z.amax(-1) if self.pool_padding else masked_max(z, held)
+        return masked_max(z, torch.ones_like(held) if self.pool_padding else held, self.dropout if self.training else 0.)
 
 # %% ../nbs/04_encoders.ipynb #43e5a3e9
 def masked_max(
     z:Tensor, # `(bs, feats, len)`
     held:Tensor, # `(bs, 1, len)`, which steps hold a value
-)->Tensor: # `(bs, feats)`; 0 where no step does
-    "Maximum over the steps that hold a value"
-    z = z.masked_fill(~held, -torch.inf).amax(-1)
-    return torch.where(held.any(-1), z, 0)
+    dropout:float=0., # Probability with which a value is replaced by 0 before the maximum, others scaled up
+)->Tensor: # `(bs, feats)`; 0 where no step holds a value
+    "Maximum over the steps that hold a value, after dropout"
+    z,held = z.transpose(1,2),held.transpose(1,2)
+    with torch.no_grad():
+        keep,scale = _dropout_mask(z, dropout) if dropout else (None,1.)
+        seen = torch.where(keep, z, 0) if dropout else z
+        i = seen.masked_fill(~held, -torch.inf).max(1, keepdim=True).indices
+        if dropout: scale = keep.gather(1, i)*scale
+    return torch.where(held.any(1), (z.gather(1, i)*scale).squeeze(1), 0)
+
+def _dropout_mask(z, p):
+    "Which values to keep, from 16 random bits each, and what to scale them by"
+    n,level = z.numel(),round(p*2**16)
+    bits = torch.empty(-(-n//4), dtype=torch.int64, device=z.device).random_(-2**63, None).view(torch.int16)[:n]
+    return (bits >= level-2**15).view(z.shape),1/(1-level/2**16)
 
 def _check_vars(x, inputs):
     "Raise `ValueError` where no input projection takes the series"

@@ -50,9 +50,10 @@ class MultiHead(nn.Module):
     def weight(self): return self.last.weight
 
     def forward(self, z):
-        "Logits `(bs, labels)` over the whole label space from embeddings `(bs, feats)`"
-        if not self.hidden: return self.last(z)
-        z = z[:,None].expand(-1, len(self.space.specs), -1)
+        "Logits `(bs, labels)` over the whole label space from embeddings `(bs, feats)`, or `(bs, tasks, feats)` of which each task reads its own"
+        if z.ndim == 2:
+            if not self.hidden: return self.last(z)
+            z = z[:,None].expand(-1, len(self.space.specs), -1)
         for layer in self.hidden: z = F.gelu(layer(z))
         return self.last(z, self.space.owner)
 

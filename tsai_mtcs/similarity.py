@@ -13,8 +13,7 @@ import torch
 from fastcore.basics import patch
 
 from .evaluation import embed_rows
-from .learner import MTCSLearner
-from .model import in_batches
+from .learner import EncoderLearner, MTCSLearner
 from .sharing import label_relevance
 
 # %% ../nbs/10_similarity.ipynb #46244ab0
@@ -29,7 +28,7 @@ def relevance(self:MTCSLearner,
     R = np.zeros((len(space), len(space)))
     for k,name in enumerate(space.names):
         if not len(ds.rows[k]): continue
-        logits = in_batches(self.model, self.model, ds.batch(k, np.arange(len(ds.rows[k])))[0].cpu().numpy())
+        logits = self.model.in_batches(self.model, ds.batch(k, np.arange(len(ds.rows[k])))[0].cpu().numpy())
         block = space.block(name)
         half = label_relevance(torch.from_numpy(logits).to(space.owner.device), space, by)[block].cpu().numpy()/2
         R[block] += half
@@ -94,7 +93,7 @@ def _main_directions(X, share):
 
 # %% ../nbs/10_similarity.ipynb #51790f41
 @patch
-def task_similarity(self:MTCSLearner,
+def task_similarity(self:EncoderLearner,
     ds_idx:int=0, # Split whose series are embedded: 0 training, 1 validation, 2 test
     share:float=.99, # Share of each spectrum to keep
     by:str='cosine', # See `covariance_similarity`
@@ -107,7 +106,7 @@ def task_similarity(self:MTCSLearner,
     return pd.DataFrame([[covariance_similarity(a, b, share, by) for b in Z] for a in Z], names, names)
 
 @patch
-def plot_task_similarity(self:MTCSLearner,
+def plot_task_similarity(self:EncoderLearner,
     ax=None, # Where to draw; `None`: a new figure
     **kwargs, # `task_similarity`'s
 ): # The axes
