@@ -10,7 +10,7 @@ from joblib import parallel_config
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
-from tsai_mtcs import svm
+from tsai_mtcs import evaluation, svm
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import CLASSIFIERS, fit_logistic, fit_ridge, results_table, score_task, styled
 from tsai_mtcs.svm import SVM_GRID, fit_svm

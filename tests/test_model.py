@@ -189,7 +189,7 @@ def test_block_is_two_convolutions_and_a_shortcut():
 def test_encoder_of_the_paper():
     enc = TS2VecEncoder()
     assert len(enc.blocks) == 11 and [o.conv1.dilation[0] for o in enc.blocks] == [2**i for i in range(11)]
-    assert enc.feats == 320 and enc.inputs['1'].out_channels == 64 and sum(o.numel() for o in enc.parameters()) == 637_248
+    assert enc.feats == 320 and enc.inputs['1'].out_features == 64 and sum(o.numel() for o in enc.parameters()) == 637_248
 
 
 # Padding

@@ -18,3 +18,4 @@ from .svm import *
 from .evaluation import *
 from .similarity import *
 from .checkpoint import *
+from .pretext import *

@@ -96,12 +96,13 @@ class MultiTaskDL(TfmdDL):
         shuffle:bool=False, # Draw the batches by `schedule`; `False`: every row once, in order
         schedule:str='proportional', # One of `SCHEDULES`
         temperature:float=2., # For the schedule 'temperature'
+        steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the loader's own random numbers
         num_workers:int=0, # Processes that draw batches; 0 is the fast way for series in memory
         **kwargs, # `TfmdDL`'s: `device`, `after_batch`, `pin_memory`, …
     ):
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, **kwargs)
-        self.schedule,self.temperature,self.seed,self.epoch = schedule,temperature,seed,0
+        self.schedule,self.temperature,self.steps,self.seed,self.epoch = schedule,temperature,steps,seed,0
         self._n_inp,self._types = 1,(torch.Tensor,)*2
 
     @property
@@ -111,7 +112,9 @@ class MultiTaskDL(TfmdDL):
     @property
     def _n(self): return [len(o) for o in self.dataset.rows]
 
-    def __len__(self): return int(batch_counts(self._n, self.bs, self.schedule if self.shuffle else 'proportional', self.temperature).sum())
+    def __len__(self):
+        if not self.shuffle: return int(batch_counts(self._n, self.bs, 'proportional').sum())
+        return int(batch_counts(self._n, self.bs, self.schedule, self.temperature, steps=self.steps).sum())
     def get_idxs(self): return list(range(len(self)))
     def sample(self): return (b for i,b in enumerate(self._DataLoader__idxs) if i%self.num_workers == self.offs)
     def create_batches(self, samps):
@@ -123,7 +126,7 @@ class MultiTaskDL(TfmdDL):
         super().before_iter()
         if not self.shuffle: self.plan = [(k, r) for k,n in enumerate(self._n) if n for r in np.split(np.arange(n), range(self.bs, n, self.bs))]
         else:
-            self.plan = epoch_plan(self._n, self.bs, self.schedule, self.temperature, (self.seed, self.epoch))
+            self.plan = epoch_plan(self._n, self.bs, self.schedule, self.temperature, (self.seed, self.epoch), self.steps)
             self.epoch += 1
 
     def one_batch(self):
@@ -139,7 +142,7 @@ class MultiTaskDL(TfmdDL):
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader like this one, with some arguments changed"
-        own = {o: getattr(self, o) for o in ('schedule','temperature','seed')}
+        own = {o: getattr(self, o) for o in ('schedule','temperature','steps','seed')}
         return super().new(dataset, cls, **{**own, **kwargs})
 
 # %% ../nbs/03_data.ipynb #e19b91da
@@ -186,6 +189,7 @@ class MultiTaskDataLoaders(DataLoaders):
         valid_pct:float=0., # Share of the training rows to hold out as the validation split, where a task has none; 0: train on all of them, as the paper does
         schedule:str='proportional', # How batches are shared out among tasks: one of `SCHEDULES`
         temperature:float=2., # For the schedule 'temperature'
+        steps:int=None, # Training batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the held-out part and of the order of the batches
         num_workers:int=0, # Processes that draw batches; 0 is the fast way for series in memory
         device=None, # Device; `None`: fastai's default
@@ -199,7 +203,7 @@ class MultiTaskDataLoaders(DataLoaders):
         train,valid,test = (MultiTaskDataset(store, [getattr(o, split) for o in tasks], split) for split in ('train','valid','test'))
         batch_counts([1], bs, schedule, temperature) # says what is wrong with the settings before anything is read
         common = dict(seed=seed, num_workers=num_workers, **kwargs)
-        return cls(MultiTaskDL(train, bs=bs, shuffle=True, schedule=schedule, temperature=temperature, **common),
+        return cls(MultiTaskDL(train, bs=bs, shuffle=True, schedule=schedule, temperature=temperature, steps=steps, **common),
                    *(MultiTaskDL(o, bs=val_bs or 2*bs, **common) for o in (valid if len(valid) else test, test)),
                    path=path, device=default_device() if device is None else device)
 

@@ -70,7 +70,7 @@ class TS2VecEncoder(nn.Module):
         vars = sorted({vars} if isinstance(vars, int) else set(vars))
         self.config = dict(vars=vars, hidden=hidden, feats=feats, depth=depth, kernel_size=kernel_size, dropout=dropout, mask=mask, pool_padding=pool_padding)
         self.feats,self.mask,self.pool_padding,self.dropout = feats,mask,pool_padding,dropout
-        self.inputs = nn.ModuleDict({str(v): nn.Conv1d(v, hidden, 1) for v in vars})
+        self.inputs = nn.ModuleDict({str(v): nn.Linear(v, hidden) for v in vars})
         self.blocks = nn.Sequential(*(ConvBlock(hidden, hidden, 2**l, kernel_size) for l in range(depth)),
                                     ConvBlock(hidden, feats, 2**depth, kernel_size, project=True))
 
@@ -79,8 +79,7 @@ class TS2VecEncoder(nn.Module):
         _check_vars(x, self.inputs)
         held = ~x.isnan().any(1, keepdim=True)
         keep = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
-        project = self.inputs[str(x.shape[1])]
-        z = F.linear(x.nan_to_num().transpose(1,2), project.weight[...,0], project.bias)
+        z = self.inputs[str(x.shape[1])](x.nan_to_num().transpose(1,2)) # (bs, len, hidden), and so channels last
         return self.blocks(z.masked_fill(~keep.transpose(1,2), 0).transpose(1,2)), held
 
     def forward(self, x):
@@ -130,7 +129,6 @@ def from_ts2vec(
     state = {re.sub(r'^module\.', '', k):v for k,v in state.items() if k != 'n_averaged'}
     if 'input_fc.weight' not in state: raise ValueError(f"{path}: expected a checkpoint of TS2Vec with 'input_fc.weight', found {', '.join(list(state)[:4]) or 'nothing'}")
     hidden,vars = state['input_fc.weight'].shape
-    state['input_fc.weight'] = state['input_fc.weight'][...,None]
     state = {_rename(k, vars):v for k,v in state.items()}
     depth = max(int(k.split('.')[1]) for k in state if k.startswith('blocks.'))
     feats,_,kernel_size = state[f'blocks.{depth}.conv2.weight'].shape

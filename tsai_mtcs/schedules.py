@@ -19,17 +19,19 @@ def batch_counts(
     schedule:str, # One of `SCHEDULES`
     temperature:float=2., # For 'temperature'
     u:float=.5, # A number in [0,1) that rounds the shares; drawn uniformly, their mean is exact
+    steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
 )->np.ndarray: # Batches of each task in an epoch
     "How many batches of an epoch each task gets"
     if bs < 1: raise ValueError(f"expected batches of at least one row, found bs={bs}")
     if not temperature > 0: raise ValueError(f"expected a temperature above 0, found {temperature}")
     n = np.asarray(n)
     full = -(-n//bs)
-    if schedule == 'proportional': return full
-    if schedule == 'round_robin': return (n > 0)*-(-full.sum()//max((n > 0).sum(), 1))
+    if schedule == 'proportional' and steps is None: return full
+    total = full.sum() if steps is None else steps
+    if schedule == 'round_robin': return (n > 0)*-(-total//max((n > 0).sum(), 1))
     if schedule not in SCHEDULES: raise ValueError(f"there is no schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
-    share = (n > 0)*(1. if schedule == 'uniform' else (n/max(n.max(), 1))**(1/temperature))
-    ends = np.floor(np.cumsum(share)/max(share.sum(), 1e-9)*full.sum()+u+1e-9).astype(int)
+    share = (n > 0)*(1. if schedule == 'uniform' else (n/max(n.max(), 1))**(1 if schedule == 'proportional' else 1/temperature))
+    ends = np.floor(np.cumsum(share)/max(share.sum(), 1e-9)*total+u+1e-9).astype(int)
     return np.diff(ends, prepend=0)
 
 # %% ../nbs/02a_schedules.ipynb #ee63a040
@@ -39,11 +41,12 @@ def epoch_plan(
     schedule:str='proportional', # One of `SCHEDULES`
     temperature:float=2., # For 'temperature'
     seed=(0,0), # Seed and number of the epoch
+    steps:int=None, # Batches of the epoch; `None`: as many as one pass over all rows
 )->list: # Pairs: number of a task, array of row numbers
     "The batches of one shuffled epoch, each from one task"
     rng = np.random.default_rng(seed)
-    counts = batch_counts(n, bs, schedule, temperature, rng.random())
-    rows = [iter(_draw(m, bs, c, schedule == 'proportional', rng)) for m,c in zip(n, counts)]
+    counts = batch_counts(n, bs, schedule, temperature, rng.random(), steps)
+    rows = [iter(_draw(m, bs, c, schedule == 'proportional' and steps is None, rng)) for m,c in zip(n, counts)]
     if schedule == 'round_robin': order = [k for _ in range(max(counts)) for k,c in enumerate(counts) if c]
     else: order = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     return [(int(k), next(rows[k])) for k in order]
