@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import same
+from helpers import quiet_learner, same
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tsai.models.InceptionTimePlus import InceptionTimePlus
-from tsai_mtcs.encoders import ArchEncoder, ConvBlock, DilatedConv, TS2VecEncoder, encoder_from_config, masked_max
+from tsai_mtcs.encoders import ArchEncoder, ConvBlock, DilatedConv, MMoEEncoder, TS2VecEncoder, encoder_from_config, masked_max
 from tsai_mtcs.heads import MultiHead, MultiTaskLoss, predicted
 from tsai_mtcs.labels import LabelSpace
 from tsai_mtcs.model import MTCSModel
+import tsai_mtcs.similarity  # adds relevance to the learner
 from tsai_mtcs.tasks import Task, TaskSpec
+from tsai_mtcs.test_utils import synth_tasks
 
 X = np.random.default_rng(0).normal(1, 2, (9,1,30)).astype(np.float32)
 
@@ -40,6 +42,7 @@ def make_model(encoder, seed=0, **kwargs):
 READ = '''
 import sys, numpy as np
 from tsai_mtcs.model import MTCSModel
+import tsai_mtcs.similarity  # adds relevance to the learner
 X,out = np.load('X.npy'),{}
 for name in sys.argv[1:]:
     m = MTCSModel.from_pretrained(name)
@@ -285,3 +288,27 @@ def test_probabilities_are_a_distribution_over_the_labels_of_the_task():
     z = torch.tensor(model.embed(X, task='gait')).double()@model.head.weight[:3].double().T
     np.testing.assert_allclose(probs, z.softmax(1).detach(), rtol=1e-4)
     assert labels.tolist() == [('sit','walk','run')[i] for i in probs.argmax(1)]
+
+
+# A mixture of experts
+def test_experts_train_predict_and_are_kept(tmp_path):
+    learn = quiet_learner(arch=MMoEEncoder, arch_config=dict(experts=2, hidden=8, feats=16, depth=3))
+    gates = learn.model.backbone.gates.weight.clone()
+    learn.fit(2, 1e-2)
+    assert not torch.equal(gates, learn.model.backbone.gates.weight)
+    t = synth_tasks()[1]
+    z = learn.embed(t.X, 'machine')
+    assert z.shape == (len(t.X),16) and not np.allclose(z, learn.embed(t.X, 'waves'))
+    np.testing.assert_array_equal(z, learn.embed(t))
+    with pytest.raises(ValueError, match='embeds a series for a task; name one of: waves, machine'): learn.embed(t.X)
+    assert learn.svm_eval().shape[0] == 3 and len(learn.validate_tasks()) == 3 and learn.relevance().shape == (5,5)
+    model = MTCSModel.from_pretrained(learn.save_pretrained(tmp_path))
+    np.testing.assert_array_equal(model.predict(t.X, 'machine')[1], learn.predict(t.X, 'machine')[1])
+
+def test_each_head_reads_its_own_mixture():
+    learn = quiet_learner(arch=MMoEEncoder, arch_config=dict(experts=2, hidden=8, feats=16, depth=3))
+    model,x = learn.model.eval(),torch.randn(4,1,30)
+    z,logits = model.backbone(x),model(x)
+    for k,name in enumerate(model.space.names):
+        block = model.space.block(name)
+        torch.testing.assert_close(logits[:,block], z[:,k]@model.head.weight[block].T)

@@ -38,6 +38,17 @@ def brute_relevance(logits, sizes, by='probabilities'):
             if A.sum() > 0: R[np.ix_(P,Q)] = len(P)*len(Q)*A/A.sum()
     return R
 
+def brute_covariance(logits, z, sizes):
+    "Equation 5, left of tau, with the cosine of covariances weighted by probabilities for A"
+    R,u = np.zeros((logits.shape[1],)*2),z-z.mean(0)
+    C = {p: sum(np.exp(x[p])/np.exp(x[P]).sum()*np.outer(v, v) for x,v in zip(logits, u)) for P in blocks(sizes) for p in P}
+    for P in blocks(sizes):
+        for Q in blocks(sizes):
+            if P == Q: continue
+            A = np.array([[(C[p]*C[q]).sum()/np.sqrt((C[p]**2).sum()*(C[q]**2).sum()) for q in Q] for p in P])
+            R[np.ix_(P,Q)] = A/A.mean()
+    return R
+
 def brute_loss(W, R, sizes, tau=2., reduction='mean', pairs='all', target=None):
     "Equation 3 over the pairs of tasks of equation 6; numpy or torch"
     total = 0.
@@ -129,6 +140,15 @@ def test_relevance_leaves_autocast(by):
         half = logits.bfloat16()
         assert torch.equal(label_relevance(half, label_space((2,3,4)), by), label_relevance(half.float(), label_space((2,3,4)), by))
 
+@pytest.mark.parametrize('bs', [1,8,1500])
+def test_covariance_relevance(bs):
+    "By chunks, where the rows of a data set are more than one"
+    sizes,rng = (3,2,4),np.random.default_rng(bs)
+    logits,z = 2*rng.normal(size=(bs,9)),rng.normal(size=(bs,6))
+    got = label_relevance(torch.tensor(logits), label_space(sizes), 'covariance', torch.tensor(z))
+    if bs == 1: assert (got == 0).all()
+    else: close(got, brute_covariance(logits, z, sizes), 1e-10)
+
 def test_loss_leaves_autocast():
     logits,W = (torch.tensor(o, dtype=torch.float32) for o in draw((2,3,4)))
     R = label_relevance(logits, label_space((2,3,4)))
@@ -159,6 +179,17 @@ def test_columns_are_the_parts_of_the_training_loss(kw):
     row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[-1]))
     assert row['sharing_loss'] > 0
     assert np.isclose(row['cls_loss']+row['sharing_loss'], np.mean(learn.watch.seen_losses[-learn.recorder.iters[0]:]), rtol=1e-6)
+
+def test_callback_measures_covariance_on_embeddings():
+    learn = quiet_learner(alpha=3., tau=1., cbs=Watch(), relevance='covariance')
+    sizes,before = [len(o.labels) for o in learn.dls.space.specs],learn.model.head.weight.detach().double().numpy()
+    x,y = learn.dls.train.one_batch()
+    learn.model.backbone.dropout = 0.
+    z,logits = (o.detach().double().numpy() for o in (learn.model.backbone(x), learn.model(x)))
+    learn.fit(1, 0.)
+    share = 3*brute_loss(before, brute_covariance(logits, z, sizes), sizes, 1.)
+    assert share > 0 and np.isclose(learn.watch.seen_losses[0], learn.loss_func(torch.tensor(logits), y).item()+share, rtol=1e-5)
+    assert not learn.model.backbone._forward_hooks
 
 @pytest.mark.parametrize('kw', [{}, dict(pairs='target'), dict(reduction='sum', relevance='cosine')], ids=str)
 def test_callback_adds_equation_6(kw):

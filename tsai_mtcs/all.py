@@ -19,3 +19,4 @@ from .evaluation import *
 from .similarity import *
 from .checkpoint import *
 from .pretext import *
+from .baselines.ts2vec import ts2vec_learner, ts2vec_steps

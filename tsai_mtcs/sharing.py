@@ -9,27 +9,33 @@ __all__ = ['RELEVANCE', 'label_relevance', 'sharing_loss', 'MTCSLoss']
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
+from fastai.callback.hook import hook_output
 from fastai.learner import ValueMetric
 from torch import Tensor
 
 from .labels import LabelSpace, block_softmax, task_of
 
 # %% ../nbs/06_sharing.ipynb #ae278d72
-RELEVANCE = ('probabilities', 'cosine')
+RELEVANCE = ('probabilities', 'cosine', 'covariance')
 
 @torch.no_grad()
 def label_relevance(
     logits:Tensor, # `(bs, labels)` over the whole label space
     space:LabelSpace, # The label space
-    by:str='probabilities', # 'probabilities' (equation 4) or 'cosine' of logits (section 3.1)
+    by:str='probabilities', # 'probabilities' (equation 4), 'cosine' of logits (section 3.1) or 'covariance' of embeddings (section 5)
+    z:Tensor=None, # Embeddings `(bs, feats)`, for 'covariance'
 )->Tensor: # `(labels, labels)`: times the mean over its pair of tasks (equation 5, left of τ); 0 within a task
     "How strongly two labels of different tasks answer to the same series (equations 4 and 5); no gradient"
     if by not in RELEVANCE: raise ValueError(f"there is no relevance {by!r}; known: {', '.join(RELEVANCE)}")
     with torch.autocast(logits.device.type, enabled=False):
+        logits = _exact(logits)
         if by == 'probabilities':
-            p = block_softmax(_exact(logits), space)*space.size
+            p = block_softmax(logits, space)*space.size
             A = p.T@p/len(p)
-        else: A = _over_mean(F.normalize(_exact(logits), dim=0), space)
+        elif by == 'cosine':
+            u = F.normalize(logits, dim=0)
+            A = _over_mean((u.T@u).clamp_(min=0), space)
+        else: A = _over_mean(_covariance_cosines(block_softmax(logits, space), _exact(z)), space)
     return A.masked_fill_(space.owner[:,None] == space.owner, 0)
 
 # %% ../nbs/06_sharing.ipynb #967a6e1a
@@ -37,13 +43,21 @@ def _exact(x):
     "At least float32, whatever training runs in"
     return x if x.dtype == torch.float64 else x.float()
 
-def _over_mean(z, space):
-    "Cosines of the columns of `z`, negative ones 0, over their mean for each pair of tasks (equation 5)"
-    A,n = (z.T@z).clamp_(min=0),len(space.specs)
+def _over_mean(A, space):
+    "`A` over its mean for each pair of tasks (equation 5)"
+    n = len(space.specs)
     total = A.new_zeros(n, A.shape[1]).index_add_(0, space.owner, A)
     total = A.new_zeros(n, n).index_add_(0, space.owner, total.T.contiguous())
     mean = total[space.owner][:,space.owner]/(space.size[:,None]*space.size)
     return A/mean.clamp(min=torch.finfo(A.dtype).tiny)
+
+def _covariance_cosines(p, z, chunk=1024):
+    "Cosines of the labels' covariances, from probabilities `(bs, labels)` and embeddings `(bs, feats)`"
+    if z.ndim == 3: z = z.mean(1)
+    z = z-z.mean(0)
+    A = sum(u.T@((v@z.T)**2@p) for u,v in zip(p.split(chunk), z.split(chunk)))
+    norm = A.diagonal().clamp(min=torch.finfo(A.dtype).tiny).sqrt()
+    return A/(norm[:,None]*norm)
 
 # %% ../nbs/06_sharing.ipynb #ba6622fa
 def sharing_loss(
@@ -77,7 +91,7 @@ class MTCSLoss(Callback):
         for name,value,known in (('relevance',relevance,RELEVANCE), ('reduction',reduction,('mean','sum')), ('pairs',pairs,('all','target'))):
             if value not in known: raise ValueError(f"there is no {name} {value!r}; known: {', '.join(known)}")
         if not alpha >= 0: raise ValueError(f"expected alpha of at least 0, found {alpha}")
-        self.alpha,self.tau,self.relevance,self.reduction,self.pairs = alpha,tau,relevance,reduction,pairs
+        self.alpha,self.tau,self.relevance,self.reduction,self.pairs,self.hook = alpha,tau,relevance,reduction,pairs,None
         self.before_train()
 
     @property
@@ -87,6 +101,15 @@ class MTCSLoss(Callback):
 
     def mean_cls(self): return float(self._cls/max(self._n, 1))
     def mean_sharing(self): return float(self._sharing/max(self._n, 1))
+
+    def before_fit(self):
+        "Keep the embeddings of a batch where relevance is measured on them"
+        if self.alpha and self.relevance == 'covariance': self.hook = hook_output(self.learn.model.backbone)
+
+    def after_fit(self):
+        "Let go of them"
+        if self.hook: self.hook.remove()
+        self.hook = None
 
     def before_train(self):
         "Start the means of this epoch"
@@ -98,7 +121,7 @@ class MTCSLoss(Callback):
         self._cls,self._n = self._cls+self.learn.loss.detach(),self._n+1
         if not self.alpha: return
         head = self.learn.model.head
-        R = label_relevance(self.learn.pred, head.space, self.relevance)
+        R = label_relevance(self.learn.pred, head.space, self.relevance, self.hook and self.hook.stored)
         target = task_of(self.learn.yb[0][:1], head.space) if self.pairs == 'target' else None
         loss = self.alpha*sharing_loss(head.weight, R, head.space, self.tau, self.reduction, self.pairs, target)
         self._sharing = self._sharing+loss.detach()

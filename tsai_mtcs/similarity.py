@@ -28,9 +28,11 @@ def relevance(self:MTCSLearner,
     R = np.zeros((len(space), len(space)))
     for k,name in enumerate(space.names):
         if not len(ds.rows[k]): continue
-        logits = self.model.in_batches(self.model, ds.batch(k, np.arange(len(ds.rows[k])))[0].cpu().numpy())
+        x = ds.batch(k, np.arange(len(ds.rows[k])))[0].cpu().numpy()
+        outputs = [self.model] if by != 'covariance' else [self.model, self.model.backbone]
+        logits,*z = (torch.from_numpy(self.model.in_batches(f, x, bf16=self.bf16)).to(space.owner.device) for f in outputs)
         block = space.block(name)
-        half = label_relevance(torch.from_numpy(logits).to(space.owner.device), space, by)[block].cpu().numpy()/2
+        half = label_relevance(logits, space, by, *z)[block].cpu().numpy()/2
         R[block] += half
         R[:,block] += half.T
     labels = pd.MultiIndex.from_tuples(space.vocab, names=('task','label'))
