@@ -1,5 +1,8 @@
 "Relevance, sharing loss and the callback against equations 3 to 6, a loop for every sum, in float64."
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
@@ -203,6 +206,35 @@ def test_callback_adds_equation_6(kw):
     share = 3*brute_loss(before, R, sizes, 1.1, kw.get('reduction', 'mean'), kw.get('pairs', 'all'), space.owner[y[0]])
     cls = learn.loss_func(torch.tensor(logits), y).item()
     assert share > 0 and np.isclose(learn.watch.seen_losses[0], cls+share, rtol=1e-5)
+
+def fitted(**kwargs):
+    learn = quiet_learner(**kwargs)
+    learn.fit(1)
+    return learn
+
+@pytest.mark.parametrize('pairs', ['all','target'])
+def test_as_many_partners_as_tasks_are_all(pairs):
+    a,b = (fitted(alpha=5., tau=1., pairs=pairs, partners=m) for m in (None,2))
+    assert same(weights(a.model), weights(b.model)) and a.recorder.values[-1][-1] > 0
+
+@pytest.mark.parametrize('pairs', ['all','target'])
+def test_partners_have_the_loss_of_all_as_their_mean(pairs):
+    sizes = (2,3,2,4,1)
+    logits,W = (torch.tensor(o, dtype=torch.float32) for o in draw(sizes, bs=16))
+    cb,head = MTCSLoss(tau=1.1, pairs=pairs, partners=3),SimpleNamespace(weight=W, space=label_space(sizes))
+    cb._prior,y = torch.tensor(np.random.default_rng(0).uniform(size=(5,5)), dtype=torch.float32),torch.tensor([3])
+    cb.partners = None
+    want = cb.sharing(logits, head, y).item()
+    cb.partners = 3
+    torch.manual_seed(0)
+    drawn = np.array([cb.sharing(logits, head, y).item() for _ in range(3000)])
+    assert drawn.std() > 0 and abs(drawn.mean()-want) < 4*drawn.std()/np.sqrt(len(drawn))
+
+def test_a_prior_by_names():
+    names = ['waves','machine']
+    none,all_,plain = (fitted(alpha=5., tau=1., prior=o) for o in (np.zeros((2,2)), pd.DataFrame(1., names[::-1], names[::-1]), None))
+    assert none.recorder.values[-1][-1] == 0 and same(weights(all_.model), weights(plain.model))
+    with pytest.raises(ValueError, match='lacks the task.* machine'): quiet_learner(prior=pd.DataFrame(1., ['waves'], ['waves'])).fit(1)
 
 def test_alpha_0_is_training_without_the_callback(monkeypatch):
     def never(*args): raise AssertionError('sharing_loss was called')

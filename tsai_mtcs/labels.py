@@ -7,6 +7,7 @@ __all__ = ['LabelSpace', 'encode', 'task_of', 'decode', 'block_softmax']
 
 # %% ../nbs/02_labels.ipynb #a9d0fe61
 import itertools
+from collections import Counter
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class LabelSpace(nn.Module):
         self.specs = tuple(specs)
         self.names = tuple(o.name for o in self.specs)
         if not self.specs: raise ValueError("expected at least one task, found none")
-        twice = sorted({o for o in self.names if self.names.count(o) > 1})
+        twice = sorted(o for o,times in Counter(self.names).items() if times > 1)
         if twice: raise ValueError(f"found two tasks named {', '.join(map(repr, twice))}; give every task a name of its own")
         sizes = torch.tensor([len(o.labels) for o in self.specs])
         self.offsets = [0, *itertools.accumulate(sizes.tolist())]
@@ -44,6 +45,11 @@ class LabelSpace(nn.Module):
         "The slice of the label space that the task called `name` owns"
         k = self.task(name)
         return slice(*self.offsets[k:k+2])
+
+    def part(self, ks):
+        "The label space of some tasks by number, and which of the labels are its own"
+        space = LabelSpace([self.specs[k] for k in ks]).to(self.owner.device)
+        return space,torch.cat([torch.arange(*self.offsets[k:k+2]) for k in ks]).to(self.owner.device)
 
 # %% ../nbs/02_labels.ipynb #54e733fe
 def encode(

@@ -215,6 +215,8 @@ def mtcs_learner(
     relevance:str='probabilities', # How relevance is measured, see `label_relevance`
     reduction:str='mean', # Over feats in equation 3, see `sharing_loss`
     pairs:str='all', # Pairs of tasks in equation 6, see `sharing_loss`
+    prior=None, # What each pair of tasks counts, see `MTCSLoss`
+    partners:int=None, # Tasks compared in a step, drawn anew for each, see `MTCSLoss`; `None`: all
     n_layers:int=1, # Layers of each classifier
     arch_config:dict=None, # Arguments of `arch`
     loss_func=None, # Loss of a batch; `None`: `MultiTaskLoss` (equation 2)
@@ -229,6 +231,6 @@ def mtcs_learner(
     specs = dls.space.specs
     backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {}))
     model = MTCSModel(backbone, MultiHead(dls.space, backbone.feats, n_layers))
-    share,tally = MTCSLoss(alpha, tau, relevance, reduction, pairs),TaskTally()
+    share,tally = MTCSLoss(alpha, tau, relevance, reduction, pairs, prior, partners),TaskTally()
     return MTCSLearner(dls, model, loss_func or MultiTaskLoss(dls.space), opt_func=opt_func, lr=lr, splitter=splitter,
                        cbs=[tally, share, NoChoiceOnTest(), *L(cbs)], metrics=[*tally.metrics(dls.space), *L(metrics), *share.metrics], **kwargs)

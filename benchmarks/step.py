@@ -1,0 +1,103 @@
+#!/usr/bin/env python
+"""Speed of a training epoch through `mtcs_learner` against the plain loop of `plain.py`, in one run.
+
+    python benchmarks/step.py --archive UCRArchive_2018 --tasks UCR_TOP15 --steps 150 --repeats 3
+
+Both take the same batches, a random part of an epoch's (`--steps`), in turn, `--repeats` times. What is timed is the whole
+fit: loader, model, both losses, optimizer, and for the library its callbacks and recorder. Prints seconds (median, least
+and most) and ratios, and first the largest difference of the losses where both run without dropout in float32.
+"""
+import argparse, statistics, time, warnings
+from pathlib import Path
+
+import numpy as np
+import plain
+import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import set_seed
+
+from tsai_mtcs import archive
+from tsai_mtcs.data import MultiTaskDataLoaders, MultiTaskDL
+from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.schedules import epoch_plan
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
+parser.add_argument('--tasks', default='UCR_TOP15', help='names of data sets, or UCR_SELECTED10, UCR_TOP15 (those that the folder has)')
+parser.add_argument('--steps', type=int, default=150, help='batches of the epoch that are run; 0: all')
+parser.add_argument('--repeats', type=int, default=3)
+parser.add_argument('--alpha', type=float, default=.1)
+parser.add_argument('--device', default='cpu')
+
+
+def load(args):
+    if not args.archive: return archive.bundled_tasks([o for o in archive.BUNDLED if o != 'PickupGestureWiimoteZ'])
+    names = getattr(archive, args.tasks, None) or args.tasks.split(',')
+    return archive.ucr_tasks([o for o in names if (Path(args.archive)/o).is_dir()], args.archive)
+
+
+class PlannedDL(MultiTaskDL):
+    "Draws the batches of `planned`"
+    def __len__(self): return len(self.planned)
+    def before_iter(self):
+        super().before_iter()
+        self.plan = self.planned
+
+
+class Losses(Callback):
+    "Keep the loss of every step"
+    order = 90
+    def before_fit(self): self.seen = []
+    def after_loss(self): self.seen.append(self.learn.loss.item())
+
+
+def quiet_fit(learn):
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+
+
+def timed(f, device):
+    start = time.perf_counter()
+    f()
+    if device != 'cpu': torch.cuda.synchronize()
+    return time.perf_counter()-start
+
+
+if __name__ == '__main__':
+    args = parser.parse_args()
+    warnings.simplefilter('ignore')
+    tasks = load(args)
+    plan = epoch_plan([len(o.train) for o in tasks], 32)
+    part = np.random.default_rng(0).permutation(len(plan))[:args.steps or len(plan)]
+    plan = [plan[i] for i in sorted(part)]
+    order = [k for k,_ in plan]
+
+    def library(bf16=False, dropout=.1, alpha=args.alpha):
+        set_seed(0)
+        dls = MultiTaskDataLoaders.from_tasks(tasks, device=args.device)
+        dls.train.__class__,dls.train.planned = PlannedDL,plan
+        dls.loaders[1] = dls.valid.new(dls.valid.dataset.new_empty())  # the epoch's training alone
+        learn = mtcs_learner(dls, alpha=alpha, arch_config=dict(dropout=dropout))
+        return learn.to_bf16() if bf16 else learn
+
+    def other(learn, dropout=.1, alpha=args.alpha):
+        model = plain.PlainModel(learn.dls.space.specs, dropout).load(learn.model).to(args.device)
+        loaders = plain.loaders(tasks, plan)
+        return lambda: plain.train(model, loaders, order, alpha, device=args.device)
+
+    learn = library(dropout=0.)
+    reference = other(learn, dropout=0.)()
+    learn.add_cb(Losses())
+    quiet_fit(learn)
+    seen = learn.losses.seen
+    print(f'{len(tasks)} data sets, {len(plan)} of {sum(-(-len(o.train)//32) for o in tasks)} steps, torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads')
+    print(f'largest difference of the losses, float32, no dropout: first step {abs(seen[0]-reference[0]):.1e}, first ten {max(abs(a-b) for a,b in zip(seen[:10], reference)):.1e}')
+
+    runs = {'plain': lambda: timed(other(library()), args.device)}
+    for name,kw in {'float32':{}, 'bfloat16':dict(bf16=True), 'float32, alpha 0':dict(alpha=0.), 'bfloat16, alpha 0':dict(bf16=True, alpha=0.)}.items():
+        runs[name] = lambda kw=kw: (lambda learn: timed(lambda: quiet_fit(learn), args.device))(library(**kw))
+    times = {name: [] for name in runs}
+    for _ in range(args.repeats):
+        for name,f in runs.items(): times[name].append(f())
+    for name,ts in times.items():
+        ratios = [a/b for a,b in zip(times['plain'], ts)]
+        print(f'{name:20} {statistics.median(ts):7.1f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
