@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MASKS', 'OWN', 'DilatedConv', 'ConvBlock', 'binomial_mask', 'continuous_mask', 'TS2VecEncoder', 'masked_max',
-           'from_ts2vec', 'MMoEEncoder', 'ArchEncoder', 'build_encoder', 'encoder_from_config']
+           'check_vars', 'from_ts2vec', 'MMoEEncoder', 'ArchEncoder', 'build_encoder', 'encoder_from_config']
 
 # %% ../nbs/04_encoders.ipynb #607386c0
 import importlib, re
@@ -76,7 +76,7 @@ class TS2VecEncoder(nn.Module):
 
     def steps(self, x):
         "An embedding of every step `(bs, feats, len)`, before dropout, and which steps hold a value `(bs, 1, len)`"
-        _check_vars(x, self.inputs)
+        check_vars(x, self.inputs)
         held = ~x.isnan().any(1, keepdim=True)
         keep = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
         z = self.inputs[str(x.shape[1])](x.nan_to_num().transpose(1,2)) # (bs, len, hidden), and so channels last
@@ -107,7 +107,7 @@ def _dropout_mask(z, p):
     bits = torch.empty(-(-n//4), dtype=torch.int64, device=z.device).random_(-2**63, None).view(torch.int16)[:n]
     return (bits >= level-2**15).view(z.shape),1/(1-level/2**16)
 
-def _check_vars(x, inputs):
+def check_vars(x, inputs):
     "Raise `ValueError` where no input projection takes the series"
     if str(x.shape[1]) not in inputs:
         raise ValueError(f"expected series of {' or '.join(inputs)} variable(s), found {x.shape[1]} in shape {tuple(x.shape)}; build the encoder with them")
@@ -192,7 +192,7 @@ class ArchEncoder(nn.Module):
         except (RuntimeError, ValueError, AssertionError, IndexError): return False
 
     def forward(self, x):
-        _check_vars(x, self.inputs)
+        check_vars(x, self.inputs)
         if self.fixed_len and x.shape[-1] != self.fixed_len: raise ValueError(f"expected series of {self.fixed_len} steps, found {x.shape[-1]}; resample them to that length")
         held = ~x.isnan().any(1, keepdim=True)
         z = self.backbone(self.inputs[str(x.shape[1])](x.nan_to_num()))
