@@ -77,6 +77,8 @@ def loaders(tasks, plan):
 def train(model, loaders, order, alpha=.1, tau=2., lr=1e-3, device='cpu'):
     "One epoch: a batch of each task in `order`; the losses of the steps"
     opt,losses = torch.optim.AdamW(model.parameters(), lr=lr),[]
+    # Zeros, not None: AdamW steps the heads of other tasks too, as it does the rows of one matrix.
+    for p in model.parameters(): p.grad = torch.zeros_like(p)
     batches = [iter(o) for o in loaders]
     model.train()
     for k in order:
@@ -84,7 +86,7 @@ def train(model, loaders, order, alpha=.1, tau=2., lr=1e-3, device='cpu'):
         z = model.encoder(x)
         loss = F.cross_entropy(model.heads[k](z), y)
         if alpha: loss = loss + alpha*sharing(model.heads, z, tau)
-        opt.zero_grad()
+        opt.zero_grad(set_to_none=False)
         loss.backward()
         opt.step()
         losses.append(loss.item())

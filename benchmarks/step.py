@@ -44,7 +44,7 @@ class PlannedDL(MultiTaskDL):
         self.plan = self.planned
 
 
-class Losses(Callback):
+class Watch(Callback):
     "Keep the loss of every step"
     order = 90
     def before_fit(self): self.seen = []
@@ -86,9 +86,9 @@ if __name__ == '__main__':
 
     learn = library(dropout=0.)
     reference = other(learn, dropout=0.)()
-    learn.add_cb(Losses())
+    learn.add_cb(Watch())
     quiet_fit(learn)
-    seen = learn.losses.seen
+    seen = learn.watch.seen
     print(f'{len(tasks)} data sets, {len(plan)} of {sum(-(-len(o.train)//32) for o in tasks)} steps, torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads')
     print(f'largest difference of the losses, float32, no dropout: first step {abs(seen[0]-reference[0]):.1e}, first ten {max(abs(a-b) for a,b in zip(seen[:10], reference)):.1e}')
 
