@@ -24,3 +24,7 @@ from .baselines.tloss import tloss_combined, tloss_learner, tloss_steps
 from .baselines.tnc import tnc_learner, tnc_steps
 from .baselines.tstcc import tstcc_learner
 from .baselines.tst import tst_learner
+from .baselines.methods import METHODS
+from .published import published
+from .benchmark import read_failures, read_results, run_benchmark
+from .report import *

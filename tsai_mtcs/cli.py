@@ -9,6 +9,7 @@ __all__ = ['SETTINGS', 'DEMO', 'train', 'evaluate', 'read_series', 'predict', 'e
 import argparse, json, re, sys, warnings
 from pathlib import Path
 
+from .cli_benchmark import add_commands
 from .files import write_whole
 
 # %% ../nbs/30_cli.ipynb #5c8f60f2
@@ -155,7 +156,9 @@ _EXAMPLES = """examples:
   mtcs train --resume --out run
   mtcs evaluate run
   mtcs predict run --task Lightning2 new.csv > labels.csv
-  mtcs embed run new.csv --out embeddings.npy"""
+  mtcs embed run new.csv --out embeddings.npy
+  mtcs benchmark --methods 'MTCS;MTL;1-NN DTW' --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
+  mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
 def make_parser():
     "The parser of the `mtcs` command"
@@ -185,6 +188,7 @@ def make_parser():
         add('--task', required=f is predict, help='the task whose labels to predict' if f is predict else 'scale by the statistics of this task; left out: by those of the file')
         add('--labelled', action='store_true', help="text: the first value of a line is a label, as in the archive's files; it is left out")
         add('--out', help=f'{what} file to write' + ('; left out: standard output' if f is predict else '; left out: beside the file'))
+    add_commands(command)
     return parser
 
 # %% ../nbs/30_cli.ipynb #232382b3

@@ -1,0 +1,121 @@
+"The comparison: jobs that are recorded once, whatever happens, and the commands over it."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tsai_mtcs.baselines.methods import METHODS, ClassifierMethod
+from tsai_mtcs.benchmark import FILE, read_failures, read_results, run_benchmark
+from tsai_mtcs.cli import main
+from tsai_mtcs.report import paper_table, task_gains
+from tsai_mtcs.test_utils import synth_tasks
+
+SMALL = dict(arch_config=dict(hidden=8, feats=16, depth=3), device='cpu', epochs=2)
+SAME = ['method','task','seed','rows','accuracy','balanced_accuracy','macro_f1']
+
+
+class Majority:
+    "The commonest label"
+    def fit(self, X, y):
+        self.label = np.bincount(y).argmax()
+        return self
+    def predict(self, X): return np.full(len(X), self.label)
+
+class Broken(Majority):
+    def fit(self, X, y): raise RuntimeError('expected a miracle')
+
+def majority(seed): return Majority()
+def broken(seed): return Broken()
+MAJORITY = ClassifierMethod(name='majority', about='the commonest label', make=majority)
+BROKEN = ClassifierMethod(name='broken', about='fails', make=broken)
+
+def small(name): return replace(METHODS[name], settings={**METHODS[name].settings, **SMALL})
+def run(methods, out, **kwargs): return run_benchmark(methods, synth_tasks(), out=out, progress=False, **kwargs)
+def ordered(df): return df[SAME].sort_values(SAME[:3]).reset_index(drop=True)
+def lines(out): return (out/FILE).read_bytes().splitlines(True)
+
+
+def test_a_row_a_method_task_and_seed(tmp_path):
+    df = run([small('MTL'), MAJORITY], tmp_path, seeds=(0,2))
+    assert sorted(map(tuple, df[SAME[:3]].values)) == sorted((m,t,s) for m in ('MTL','majority') for t in ('waves','machine') for s in (0,2))
+    assert len(lines(tmp_path)) == 1+2*(1+2), 'a joint method has one job a seed, the other one a task and seed'
+    assert {'python','torch','fastai','numpy','commit','device','peak_mb'} <= set(df.columns) and (df.peak_mb > 10).all()
+    assert df[df.method == 'majority'].accuracy.tolist() == pytest.approx([.5,1/3]*2, abs=.1)
+
+def test_finished_jobs_are_not_run_again(tmp_path):
+    a = run([MAJORITY], tmp_path)
+    first = lines(tmp_path)
+    b = run([MAJORITY, small('MTL')], tmp_path, seeds=(0,1))
+    assert lines(tmp_path)[:len(first)] == first and len(lines(tmp_path)) == len(first)+2+2
+    pd.testing.assert_frame_equal(ordered(a), ordered(b[(b.method == 'majority') & (b.seed == 0)]))
+
+def test_torn_line_is_one_job_more(tmp_path):
+    want = run([MAJORITY], tmp_path, seeds=(0,1))
+    (tmp_path/FILE).write_bytes((tmp_path/FILE).read_bytes()[:-30])
+    assert len(read_results(tmp_path)) == 3
+    pd.testing.assert_frame_equal(ordered(run([MAJORITY], tmp_path, seeds=(0,1))), ordered(want))
+    assert all(json.loads(o) for o in lines(tmp_path)) and len(lines(tmp_path)) == 5
+
+def test_failures_are_recorded_and_tried_again(tmp_path):
+    assert len(run([BROKEN, MAJORITY], tmp_path)) == 2
+    failed = read_failures(tmp_path)
+    assert failed.message.tolist() == ['expected a miracle']*2 and failed.type.tolist() == ['RuntimeError']*2
+    mended = replace(BROKEN, make=majority)
+    assert len(run([mended, MAJORITY], tmp_path)) == 4 and not len(read_failures(tmp_path))
+
+def test_two_jobs_at_a_time_find_the_same(tmp_path):
+    methods = [small('MTL'), small('MTL, single'), '1-NN DTW']
+    pd.testing.assert_frame_equal(ordered(run(methods, tmp_path/'a')), ordered(run(methods, tmp_path/'b', n_jobs=2)))
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_benchmark as t
+class Slow(t.Majority):
+    def predict(self, X):
+        time.sleep(.5)
+        return super().predict(X)
+t.run([t.replace(t.MAJORITY, make=lambda seed: Slow())], Path(sys.argv[1]), seeds=range(30))
+"""
+
+def test_killed_at_any_moment(tmp_path):
+    process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', KILLED, str(tmp_path), os.path.dirname(__file__)])
+    while process.poll() is None and (not (tmp_path/FILE).exists() or len(lines(tmp_path)) < 3): time.sleep(.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(read_results(tmp_path))
+    assert 2 <= kept < 60
+    df = run([MAJORITY], tmp_path, seeds=range(30))
+    assert len(df) == 60 and not df.duplicated(SAME[:3]).any() and len(lines(tmp_path)) == 61
+
+def test_table_and_gains(tmp_path):
+    df = run([small('MTL'), small('MTL, single')], tmp_path, seeds=(0,1))
+    table = paper_table(df)
+    assert table.loc['waves',('MTL','mean')] == pytest.approx(df[(df.method == 'MTL') & (df.task == 'waves')].accuracy.mean())
+    gains = task_gains(df)
+    assert gains.gain['mean'] == pytest.approx(df[df.method == 'MTL'].accuracy.mean()-df[df.method == 'MTL, single'].accuracy.mean())
+
+@pytest.mark.parametrize('args,said', [
+    (['--methods','MTSC'], 'nearest: MTCS'),
+    (['--methods','MTL;;MTCS'], 'parted by semicolons'),
+    (['--methods','1-NN DTW','--tasks','GunPint'], 'nearest: GunPoint'),
+    (['--methods','1-NN DTW','--seeds','one'], "found 'one'"),
+    (['--methods','1-NN DTW','--archive','nowhere'], 'nowhere')])
+def test_bad_arguments(tmp_path, capsys, args, said):
+    assert main(['benchmark', *args, '--out', str(tmp_path/'out')]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('mtcs: ') and err.count('\n') == 1 and said in err and not (tmp_path/'out').exists()
+
+def test_a_failed_job_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(METHODS, 'broken', BROKEN)
+    assert main(['benchmark','--methods','broken,1-NN DTW','--tasks','GunPoint','--out',str(tmp_path)]) == 2
+    out = capsys.readouterr()
+    assert 'failed: broken on GunPoint, seed 0: RuntimeError: expected a miracle' in out.err and '1 of the jobs failed' in out.err
+    assert '| GunPoint | **0.907** |' in out.out
