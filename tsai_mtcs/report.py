@@ -20,7 +20,7 @@ from .files import write_whole
 from .published import published
 
 # %% ../nbs/29_report.ipynb #12b942c8
-_ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL'], 'T-Loss, combined':['T-Loss']} # The paper's columns, beside those of a method's own name
+_ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL']} # The paper's columns, beside those of a method's own name
 
 def _in_order(tasks):
     "Tasks in the paper's order, then others as they come"
@@ -96,7 +96,7 @@ def styled_report(
     text,best = format_table(table, digits),_best(table, digits)
     look = lambda df: pd.DataFrame({o: [('font-weight: bold' if b else '')+('color: grey' if ', published' in o else '') for b in best[o]] for o in df}, index=df.index)
     line = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor'), dict(selector='td, th', props='padding: .2em .6em; text-align: right')]
-    return text.rename_axis(None).style.apply(look, axis=None).set_caption(html.escape(caption or '')).set_table_styles(line)
+    return text.rename_axis(None).style.set_uuid('report').apply(look, axis=None).set_caption(html.escape(caption or '')).set_table_styles(line)
 
 # %% ../nbs/29_report.ipynb #c42e3b3f
 def _scores(results, metric, n_methods, level):
@@ -165,6 +165,7 @@ def write_report(
         plt.close(fig)
         files.append(f'{name}.png')
     if {'MTL','MTL, single'} <= set(results.method):
-        _write(folder/'gains.csv', task_gains(results, metric=metric).to_csv())
-        files.append('gains.csv')
+        try: _write(folder/'gains.csv', task_gains(results, metric=metric).to_csv())
+        except ValueError as e: left.append(f"gains.csv: {e}")
+        else: files.append('gains.csv')
     return files,left
