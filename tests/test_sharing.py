@@ -1,14 +1,17 @@
 "Relevance, sharing loss and the callback against equations 3 to 6, a loop for every sum, in float64."
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.training import GradientAccumulation
-from helpers import quiet_learner, same, weights
-from tsai_mtcs.labels import LabelSpace
+from helpers import quiet, quiet_learner, random_task, same, weights
+from tsai_mtcs.checkpoint import Checkpoint
+from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.heads import MultiHead
+from tsai_mtcs.labels import LabelSpace, task_of
+from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.optimizers import Adam, AdamW
 from tsai_mtcs.sharing import MTCSLoss, label_relevance, sharing_loss
 from tsai_mtcs.tasks import TaskSpec
 
@@ -221,14 +224,64 @@ def test_as_many_partners_as_tasks_are_all(pairs):
 def test_partners_have_the_loss_of_all_as_their_mean(pairs):
     sizes = (2,3,2,4,1)
     logits,W = (torch.tensor(o, dtype=torch.float32) for o in draw(sizes, bs=16))
-    cb,head = MTCSLoss(tau=1.1, pairs=pairs, partners=3),SimpleNamespace(weight=W, space=label_space(sizes))
+    cb,head = MTCSLoss(tau=1.1, pairs=pairs, partners=3),MultiHead(label_space(sizes), W.shape[1])
+    head.weight.data = W
     cb._prior,y = torch.tensor(np.random.default_rng(0).uniform(size=(5,5)), dtype=torch.float32),torch.tensor([3])
-    cb.partners = None
+    cb._draws = False
     want = cb.sharing(logits, head, y).item()
-    cb.partners = 3
+    cb._draws = True
+    def drawn_loss():
+        assert set(cb.draw(head.space, [1])) == {1, *cb._drawn[0]}
+        return cb.sharing(logits, head, y).item()
     torch.manual_seed(0)
-    drawn = np.array([cb.sharing(logits, head, y).item() for _ in range(3000)])
+    drawn = np.array([drawn_loss() for _ in range(3000)])
     assert drawn.std() > 0 and abs(drawn.mean()-want) < 4*drawn.std()/np.sqrt(len(drawn))
+
+def five_tasks(**kwargs):
+    dls = MultiTaskDataLoaders.from_tasks([random_task(f't{k}', seed=k) for k in range(5)], bs=12)
+    return quiet(mtcs_learner(dls, arch_config=dict(hidden=4, feats=8, depth=2, dropout=0.), **kwargs))
+
+@pytest.mark.parametrize('kw', [dict(alpha=0.), dict(alpha=5., tau=.5), dict(alpha=5., tau=.5, pairs='target'), dict(n_layers=2)], ids=str)
+@pytest.mark.parametrize('opt_func', [AdamW, Adam])
+def test_a_step_trains_the_heads_of_its_own_and_the_drawn_tasks_alone(opt_func, kw):
+    learn = five_tasks(partners=2, opt_func=opt_func, **kw)
+    before,steps = learn.model.head.weight.detach().clone(),[]
+    class Moved(Callback):
+        def after_step(self):
+            moved = (self.learn.model.head.weight != before).any(1)
+            steps.append((set(self.learn.model.space.owner[moved].tolist()), int(task_of(self.yb[0], self.learn.model.space)[0]), self.learn.mtcs_loss._drawn[0]))
+            raise CancelFitException
+    with learn.no_bar(): learn.fit(1, cbs=Moved())
+    moved,own,drawn = steps[0]
+    assert own in moved <= {own, *drawn} and len(drawn) == (2 if learn.mtcs_loss.alpha else 0)
+    assert not learn.model.head.last.sparse
+
+def test_leaving_out_other_tasks_changes_no_gradient():
+    "Without sharing, the first step's gradient is the same with all labels and with the batch's own"
+    grads = []
+    for partners in (None,2):
+        torch.manual_seed(0)
+        learn = five_tasks(alpha=0., partners=partners, cbs=Watch())
+        learn.fit(1, 0.)
+        grads.append({k: v.to_dense() if v.is_sparse else v for k,v in learn.watch.seen_grads[0].items()})
+    assert grads[0].keys() == grads[1].keys()
+    for k in grads[0]: torch.testing.assert_close(grads[1][k], grads[0][k])
+
+def test_a_fit_with_partners_is_resumed(tmp_path):
+    "The moments of the rows are part of a checkpoint"
+    class Stop(Callback):
+        order = 80
+        def after_epoch(self): raise CancelFitException
+    def learner():
+        torch.manual_seed(0)
+        return five_tasks(partners=2, cbs=Checkpoint(tmp_path/'c.pth'))
+    whole = learner()
+    whole.fit(2)
+    cut = learner()
+    cut.fit(2, cbs=Stop())
+    rest = learner()
+    rest.fit(2, start_epoch=rest.resume(tmp_path/'c.pth'))
+    assert same(weights(whole.model), weights(rest.model)) and not same(weights(whole.model), weights(cut.model))
 
 def test_a_prior_by_names():
     names = ['waves','machine']

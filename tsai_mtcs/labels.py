@@ -28,6 +28,8 @@ class LabelSpace(nn.Module):
         sizes = torch.tensor([len(o.labels) for o in self.specs])
         self.offsets = [0, *itertools.accumulate(sizes.tolist())]
         owner = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self.width = int(sizes.max())
+        self.register_buffer('bounds', torch.tensor(self.offsets), persistent=False)
         self.register_buffer('owner', owner, persistent=False)
         self.register_buffer('size', sizes[owner].float(), persistent=False)
 

@@ -91,9 +91,9 @@ class MTCSModel(EncoderModel):
         super().__init__(backbone, head.space)
         self.head = head
 
-    def forward(self, x):
-        "Logits `(bs, labels)` over the whole label space"
-        return self.head(self.backbone(x))
+    def forward(self, x, labels=None):
+        "Logits `(bs, labels)` over the whole label space; of some `labels` by number, the others are `-inf`"
+        return self.head(self.backbone(x), labels)
 
 # %% ../nbs/07_model.ipynb #99ca5f00
 @patch

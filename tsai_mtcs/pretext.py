@@ -13,8 +13,9 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from .learner import AdamW, EncoderLearner
+from .learner import EncoderLearner
 from .model import EncoderModel
+from .optimizers import AdamW
 
 # %% ../nbs/12_pretext.ipynb #cd521443
 class PretextModel(EncoderModel):

@@ -14,6 +14,7 @@ from fastai.learner import ValueMetric
 from torch import Tensor
 
 from .labels import LabelSpace, block_softmax, task_of
+from .optimizers import RowAdamW
 
 # %% ../nbs/06_sharing.ipynb #ae278d72
 RELEVANCE = ('probabilities', 'cosine', 'covariance')
@@ -72,11 +73,16 @@ def sharing_loss(
 )->Tensor: # A scalar; exactly 0 where no pair is relevant
     "The squared distance of relevant labels' weights, summed over pairs of tasks (equations 3 and 6)"
     exact = torch.float32 if weight.device.type == 'mps' else torch.float64
-    S = (relevance > tau).to(exact)/(space.size[:,None]*space.size)
-    if pairs == 'target': S = S*(space.owner == target)[:,None]
-    if prior is not None: S = S*prior.to(S)[space.owner][:,space.owner]
-    W,degree = weight.to(exact),S.sum(0)+S.sum(1)
-    loss = (degree[:,None]*W*W).sum()-2*(W*(S@W)).sum()
+    W = weight.to(exact)
+    with torch.no_grad():
+        S = relevance > tau
+        if pairs == 'target': S = S & (space.owner == target)[:,None]
+        S = S.to(torch.int8) if prior is None else S*prior.to(exact)[space.owner][:,space.owner]
+        A,each = (S+S.T).to(exact),1/space.size.to(exact)[:,None]
+        AW,degree = (each*(A@torch.cat((each*W, each), 1))).split((W.shape[1],1), 1)
+        LW = degree*W-AW
+    # Of a quadratic form W·LW the gradient is 2LW: the product is at hand, and need not be taken again backwards.
+    loss = 2*(W*LW).sum()-(W.detach()*LW).sum()
     return (loss/weight.shape[1] if reduction == 'mean' else loss).to(weight.dtype)
 
 # %% ../nbs/06_sharing.ipynb #87892895
@@ -112,7 +118,7 @@ class MTCSLoss(Callback):
         reduction:str='mean', # Over feats: 'mean' or 'sum'
         pairs:str='all', # 'all' pairs of tasks or those of the batch's 'target' task
         prior=None, # What each pair of tasks counts, `(tasks, tasks)`: an array, or a DataFrame by names as `task_similarity` gives; `None`: 1
-        partners:int=None, # Tasks that are drawn and compared in a step, where there are more, see `draw_partners`; `None`: all
+        partners:int=None, # Tasks that are drawn and compared in a step, where there are more, see `draw_partners`; only their heads and the batch's own are trained in it; `None`: all
     ):
         for name,value,known in (('relevance',relevance,RELEVANCE), ('reduction',reduction,('mean','sum')), ('pairs',pairs,('all','target'))):
             if value not in known: raise ValueError(f"there is no {name} {value!r}; known: {', '.join(known)}")
@@ -131,27 +137,42 @@ class MTCSLoss(Callback):
     def mean_sharing(self): return float(self._sharing/max(self._n, 1))
 
     def before_fit(self):
-        "Check the prior, and keep the embeddings of a batch where relevance is measured on them"
-        self._prior = None if self.prior is None else _as_prior(self.prior, self.learn.model.space)
+        "Check the prior, keep the embeddings of a batch where relevance is measured on them, and see whether tasks are drawn"
+        space = self.learn.model.space
+        self._prior = None if self.prior is None else _as_prior(self.prior, space)
+        self._draws = self.partners is not None and self.partners < len(space.specs)
+        self.learn.model.head.last.sparse = self._draws and isinstance(getattr(self.learn.opt, 'opt', None), RowAdamW)
         if self.alpha and self.relevance == 'covariance': self.hook = hook_output(self.learn.model.backbone)
 
     def after_fit(self):
         "Let go of them"
         if self.hook: self.hook.remove()
-        self.hook = None
+        self.hook,self.learn.model.head.last.sparse = None,False
 
     def before_train(self):
         "Start the means of this epoch"
         self._cls,self._sharing,self._n = 0.,0.,0
 
+    def draw(self, space, own):
+        "Draw the tasks of a step of the tasks `own`; all that it needs, in order"
+        self._drawn = draw_partners(len(space.specs), self.partners, own[0] if self.pairs == 'target' else None) if self.alpha else ([],1.)
+        return sorted({*own, *self._drawn[0]})
+
+    def before_batch(self):
+        "Let the model leave out the labels of tasks that this step doesn't need"
+        if not (self.training and self._draws): return
+        space = self.learn.model.space
+        ks = self.draw(space, task_of(self.yb[0], space).unique().tolist())
+        self.learn.xb = (*self.xb, space.part(ks)[1])
+
     def sharing(self, logits, head, y):
-        "The sharing loss of a batch, over all tasks or some that are drawn"
-        W,space,prior,scale,n = head.weight,head.space,self._prior,1.,len(head.space.specs)
+        "The sharing loss of a batch, over all tasks or those that were drawn"
+        W,space,prior,scale = head.weight,head.space,self._prior,1.
         target = task_of(y[:1], space) if self.pairs == 'target' else None
-        if self.partners and self.partners < n:
-            ks,scale = draw_partners(n, self.partners, None if target is None else int(target))
+        if self._draws:
+            ks,scale = self._drawn
             space,index = space.part(ks)
-            logits,W,target = logits[:,index],W[index],None if target is None else 0
+            logits,W,target = logits[:,index],head.last.rows(index),None if target is None else 0
             if prior is not None: prior = prior[ks][:,ks]
         R = label_relevance(logits, space, self.relevance, self.hook and self.hook.stored)
         return scale*sharing_loss(W, R, space, self.tau, self.reduction, self.pairs, target, prior)

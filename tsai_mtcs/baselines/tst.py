@@ -18,7 +18,7 @@ from torch import nn, Tensor
 from tsai.models.positional_encoders import PositionalEncoding
 
 from ..encoders import check_vars, masked_max
-from ..learner import RAdam
+from ..optimizers import RAdam
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/24_baselines.tst.ipynb #f9d00e45
