@@ -35,7 +35,7 @@ class TaskLinear(nn.Module):
     def __init__(self, n_tasks, n_in, n_out):
         super().__init__()
         self.weight,self.bias = (nn.Parameter(torch.empty(o).uniform_(-1, 1)/math.sqrt(n_in)) for o in ((n_tasks,n_out,n_in), (n_tasks,n_out)))
-    def forward(self, z, ks=slice(None)): return torch.einsum('bkf,khf->bkh', z, self.weight[ks])+self.bias[ks]
+    def forward(self, z, ks=...): return torch.einsum('bkf,khf->bkh', z, self.weight[ks])+self.bias[ks]
 
 # %% ../nbs/05_heads.ipynb #595ec73b
 class MultiHead(nn.Module):
@@ -64,7 +64,7 @@ class MultiHead(nn.Module):
 
     def _logits(self, z, labels=None):
         if z.ndim == 2 and not self.hidden: return self.last(z, labels=labels)
-        ks,owner = (slice(None),self.space.owner) if labels is None else self.space.owner[labels].unique(return_inverse=True)
+        ks,owner = (...,self.space.owner) if labels is None else self.space.owner[labels].unique(return_inverse=True)
         z = z[:,ks] if z.ndim == 3 else z[:,None].expand(-1, len(self.space.specs) if labels is None else len(ks), -1)
         for layer in self.hidden: z = F.gelu(layer(z, ks))
         return self.last(z, owner, labels)
