@@ -34,23 +34,26 @@ def _tasks(names, archive):
     if not archive: return bundled_tasks(names or BUNDLED)
     return ucr_tasks(names or sorted(o.name for o in Path(archive).glob('*/')), archive)
 
-def _report(methods, tasks, args, caption):
+def _report(methods, tasks, args, caption, valid_pct=0.):
     "Run what is missing, write the report, and say where it is; 1 where a job failed"
     from tsai_mtcs.benchmark import read_failures, run_benchmark
     from tsai_mtcs.report import to_markdown, paper_table, write_report
-    results = run_benchmark(methods, tasks, split_seeds(args.seeds), args.out, n_jobs=args.n_jobs, bf16=args.bf16)
+    try: results = run_benchmark(methods, tasks, split_seeds(args.seeds), args.out, n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
+    except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; what had ended is kept in {args.out}, and the same command goes on") from None
     failed = read_failures(args.out)
     for o in failed.itertuples(): print(f"failed: {o.method} on {o.tasks}, seed {o.seed}: {o.type}: {o.message}", file=sys.stderr)
     if len(results):
-        files,left = write_report(results, args.out, caption=caption)
-        print(to_markdown(paper_table(results)))
+        beside = not valid_pct # what is published is measured on the test split
+        files,left = write_report(results, args.out, caption=caption, beside=beside)
+        print(to_markdown(paper_table(results, beside=beside)))
         print(f"In {args.out}: results.jsonl, {', '.join(files)}")
         for o in left: print(f"Left out: {o}")
     if len(failed): raise ValueError(f"{len(failed)} of the jobs failed, see above; the others are kept, and the same command tries the failed ones again")
 
 def benchmark(args):
     "Compare methods on data sets, job by job; started again, it goes on"
-    _report(split_names(args.methods), _tasks(args.tasks, args.archive), args, 'Accuracy on the test split, mean ± standard deviation over seeds')
+    scored = f'training rows held out ({args.valid_pct:.0%})' if args.valid_pct else 'the test split'
+    _report(split_names(args.methods), _tasks(args.tasks, args.archive), args, f'Accuracy on {scored}, mean ± standard deviation over seeds', args.valid_pct)
 
 # %% ../nbs/31_cli_benchmark.ipynb #caa59638
 TABLES = dict(
@@ -100,6 +103,7 @@ def add_commands(
     "The commands of this page"
     add = command(benchmark, "mtcs benchmark --methods 'MTCS;MTL, single;1-NN DTW' --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison")
     add('--methods', required=True, help="names of methods, parted by semicolons (or by commas, where no name has one)")
+    add('--valid-pct', type=float, default=0., help='share of the training rows to hold out and score instead of the test split, for choices (default: %(default)s)')
     _add_common(add, "names of data sets, comma-separated; left out: all in the folder, or the six bundled univariate ones")
     add = command(reproduce, 'mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2')
     add('what', choices=list(TABLES), help='table1: the 15 largest data sets; table2: ten selected ones; figure2: similarity of tasks')

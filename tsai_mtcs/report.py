@@ -96,7 +96,8 @@ def styled_report(
     text,best = format_table(table, digits),_best(table, digits)
     look = lambda df: pd.DataFrame({o: [('font-weight: bold' if b else '')+('color: grey' if ', published' in o else '') for b in best[o]] for o in df}, index=df.index)
     line = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor'), dict(selector='td, th', props='padding: .2em .6em; text-align: right')]
-    return text.rename_axis(None).style.set_uuid('report').apply(look, axis=None).set_caption(html.escape(caption or '')).set_table_styles(line)
+    shown = text.rename_axis(None).style.format(escape='html').format_index(escape='html').format_index(escape='html', axis=1)
+    return shown.set_uuid('report').apply(look, axis=None).set_caption(html.escape(caption or '')).set_table_styles(line)
 
 # %% ../nbs/29_report.ipynb #c42e3b3f
 def _scores(results, metric, n_methods, level):
@@ -153,9 +154,10 @@ def write_report(
     folder, # Where to write
     metric:str='accuracy', # Column to show
     caption:str=None, # Text above the table
+    beside:bool=True, # Show published accuracies beside measured ones
 )->tuple: # Names of the files, and what was left out and why
     "Write `table.md`, `.csv` and `.html`, and where there are enough results `cd.png`, `pairwise.png` and `gains.csv`"
-    folder,table,files,left = Path(folder),paper_table(results, metric),['table.md','table.csv','table.html'],[]
+    folder,table,files,left = Path(folder),paper_table(results, metric, beside),['table.md','table.csv','table.html'],[]
     flat = table.set_axis([f'{m}, {what}' for m,what in table], axis=1)
     for name,text in zip(files, (to_markdown(table), flat.to_csv(), styled_report(table, caption).to_html(doctype_html=True))): _write(folder/name, text)
     for name,make in dict(cd=plot_cd, pairwise=plot_pairwise).items():
