@@ -17,7 +17,7 @@ from torch import nn, Tensor
 
 from ..encoders import check_vars, masked_max
 from ..labels import task_of
-from ..learner import Adam
+from ..optimizers import Adam
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/21_baselines.tloss.ipynb #7121d73f

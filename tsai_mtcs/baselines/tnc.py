@@ -17,7 +17,7 @@ from torch import nn, Tensor
 
 from .tloss import draw_ints, valid_steps
 from ..encoders import check_vars
-from ..learner import Adam
+from ..optimizers import Adam
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/22_baselines.tnc.ipynb #20116008

@@ -16,7 +16,7 @@ from fastcore.meta import delegates
 from torch import nn, Tensor
 
 from ..encoders import check_vars, masked_max
-from ..learner import Adam
+from ..optimizers import Adam
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/23_baselines.tstcc.ipynb #45520b69
