@@ -101,6 +101,16 @@ def test_statistics_of_rows_in_any_order(on_disk):
     np.testing.assert_allclose(std, np.nanstd(X[rows].astype(np.float64), (0,2)), rtol=1e-6)
     assert series_stats(mapped, rows) == series_stats(mapped, np.sort(rows)) == series_stats(X, rows)
 
+@pytest.mark.parametrize('library', ['h5py','zarr'])
+def test_arrays_of_other_libraries(tmp_path, library):
+    lib,X = pytest.importorskip(library),np.random.default_rng(0).normal(size=(60,2,30))
+    create = lib.File(tmp_path/'X.h5', 'w').create_dataset if library == 'h5py' else lib.open_group(tmp_path/'X', mode='w').create_array
+    source = create('X', shape=X.shape, dtype=X.dtype, chunks=(8,2,30))
+    source[:] = X
+    a,b = (Task('x', o, [0,1]*30) for o in (X, source))
+    assert a.spec == b.spec and b.X.read.array is source
+    for (x,_),(x2,_) in zip(*(MultiTaskDataLoaders.from_tasks(o, device='cpu').train for o in (a,b)), strict=True): assert torch.equal(x, x2)
+
 @pytest.mark.parametrize('dtype', ['>f4','f2','f8','i2','u1','?'])
 def test_other_dtypes_and_matrices(on_disk, dtype):
     X = np.random.default_rng(0).uniform(0, 100, (60,40)).astype(dtype)

@@ -37,7 +37,7 @@ class SeriesStore:
     def from_tasks(cls, tasks):
         "A store that shares the arrays of `tasks`"
         space = LabelSpace([o.spec for o in tasks])
-        return cls([_held(o.X) for o in tasks], [torch.from_numpy(encode(k, o.codes, space)) for k,o in enumerate(tasks)], space)
+        return cls([_stored(o.X) for o in tasks], [torch.from_numpy(encode(k, o.codes, space)) for k,o in enumerate(tasks)], space)
 
     def batch(self, k, rows):
         "Scaled series `(bs, vars, len)` and targets `(bs,)` of `rows` of task `k`"
@@ -52,7 +52,7 @@ class SeriesStore:
         for f in ('X','y','mean','std'): setattr(self, f, [o.to(device) if isinstance(o, torch.Tensor) else o for o in getattr(self, f)])
         return self
 
-def _held(X): return X if isinstance(X, LazySeries) else torch.from_numpy(X)
+def _stored(X): return X if isinstance(X, LazySeries) else torch.from_numpy(X)
 
 # %% ../nbs/03_data.ipynb #185b89e2
 class MultiTaskDataset:
@@ -260,7 +260,7 @@ class MultiTaskDataLoaders(DataLoaders):
         spec = self.space.specs[k]
         X = spec.check(X)
         codes = [spec.labels.index(o) if o in spec.labels else -1 for o in ([None]*len(X) if y is None else y)]
-        ds.store.X[k],ds.store.y[k] = _held(X),torch.from_numpy(encode(k, np.array(codes), self.space))
+        ds.store.X[k],ds.store.y[k] = _stored(X),torch.from_numpy(encode(k, np.array(codes), self.space))
         rows = [np.arange(len(o)) for o in ds.store.y]
         return self.valid.new(MultiTaskDataset(ds.store, rows, 'new'), bs=bs or self.valid.bs)
 

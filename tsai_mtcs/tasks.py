@@ -56,14 +56,14 @@ def series_stats(
     "Mean and standard deviation of every variable over rows and steps, missing values left out"
     rows = np.arange(len(X)) if rows is None else np.sort(rows) # in order, as a file is read fastest
     pieces = np.array_split(rows, max(1, math.ceil(len(rows)*X[0].size/chunk)))
-    def total(f): return sum(_held(f(X[p].astype(np.float64))) for p in pieces)
+    def total(f): return sum(_sums(f(X[p].astype(np.float64))) for p in pieces)
     n,sums = total(lambda x: x)
     n = np.maximum(n, 1)
     mean = sums/n
     std = np.sqrt(total(lambda x: (x-mean[:,None])**2)[1]/n)
     return tuple(mean.tolist()), tuple(np.where(std > 1e-8*np.maximum(np.abs(mean), 1e-30), std, 1.).tolist())
 
-def _held(x):
+def _sums(x):
     "How many values each variable of `(n, vars, len)` has, and their sum; missing ones become 0, in place"
     gaps = np.isnan(x)
     np.copyto(x, 0, where=gaps)
