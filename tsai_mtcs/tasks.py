@@ -60,7 +60,7 @@ def series_stats(
     n,sums = total(lambda x: x)
     n = np.maximum(n, 1)
     mean = sums/n
-    std = np.sqrt(total(lambda x: (x-mean[:,None])**2)[1]/n)
+    std = np.sqrt(total(lambda x: np.square(np.subtract(x, mean[:,None], out=x), out=x))[1]/n)
     return tuple(mean.tolist()), tuple(np.where(std > 1e-8*np.maximum(np.abs(mean), 1e-30), std, 1.).tolist())
 
 def _sums(x):
@@ -152,7 +152,7 @@ class Task:
     def codes(self):
         "Each row's label as its position in `labels`, -1 for a label that no training row has"
         index = {o:i for i,o in enumerate(self.labels)}
-        return np.array([index.get(o, -1) for o in self.y], dtype=np.int64)
+        return np.fromiter((index.get(o, -1) for o in self.y), np.int64, len(self.y))
 
     def __repr__(self):
         n = f"{len(self.train)} train, " + f"{len(self.valid)} valid, "*bool(len(self.valid)) + f"{len(self.test)} test"
@@ -179,7 +179,7 @@ def _in_order(labels):
 def _as_splits(splits, n, name):
     "`(train, valid, test)` as arrays of row numbers that don't meet"
     if len(splits) not in (2,3): raise ValueError(f"task '{name}': expected splits (train, test) or (train, valid, test), found {len(splits)}")
-    splits = [np.asarray(list(o), dtype=np.int64) for o in splits]
+    splits = [np.fromiter(o, np.int64) for o in splits]
     train,valid,test = splits if len(splits) == 3 else (splits[0], np.empty(0, np.int64), splits[1])
     for part,rows in dict(train=train, test=test).items():
         if not len(rows): raise ValueError(f"task '{name}': the {part} split is empty; give it at least one row")
