@@ -4,6 +4,7 @@ from fastai.learner import load_learner
 from fastai.torch_core import set_seed
 
 from .tasks import *
+from .lazy import *
 from .archive import *
 from .labels import *
 from .schedules import *

@@ -18,14 +18,15 @@ from fastcore.basics import patch
 from tsai.data.core import TSTensor
 
 from .labels import LabelSpace, decode, encode
+from .lazy import LazySeries
 from .schedules import batch_counts, epoch_plan
 from .tasks import Task, hold_out
 
 # %% ../nbs/03_data.ipynb #415bf9cf
 class SeriesStore:
-    "Series and targets of all tasks as tensors, on one device"
+    "Series and targets of all tasks as tensors, on one device; series that are on disk stay there"
     def __init__(self,
-        X, # A tensor `(n, vars, len)` a task, as measured
+        X, # A tensor or `LazySeries` `(n, vars, len)` a task, as measured
         y, # A tensor `(n,)` of targets a task
         space:LabelSpace, # The label space
     ):
@@ -36,18 +37,22 @@ class SeriesStore:
     def from_tasks(cls, tasks):
         "A store that shares the arrays of `tasks`"
         space = LabelSpace([o.spec for o in tasks])
-        return cls([torch.from_numpy(o.X) for o in tasks], [torch.from_numpy(encode(k, o.codes, space)) for k,o in enumerate(tasks)], space)
+        return cls([_stored(o.X) for o in tasks], [torch.from_numpy(encode(k, o.codes, space)) for k,o in enumerate(tasks)], space)
 
     def batch(self, k, rows):
         "Scaled series `(bs, vars, len)` and targets `(bs,)` of `rows` of task `k`"
-        return (self.X[k][rows]-self.mean[k])/self.std[k], self.y[k][rows]
+        x = self.X[k][rows]
+        if not isinstance(x, torch.Tensor): x = torch.from_numpy(x).to(self.mean[k].device)
+        return (x-self.mean[k])/self.std[k], self.y[k][rows]
 
     def to(self, device):
-        "Move to `device` if there is room for all of it twice; else stay, and batches move"
-        device,n = torch.device(device),sum(o.nbytes for o in self.X)
+        "Move what isn't on disk to `device` if there is room for all of it twice; else stay, and batches move"
+        device,n = torch.device(device),sum(o.nbytes for o in self.X if isinstance(o, torch.Tensor))
         if device.type == 'cuda' and torch.cuda.mem_get_info(device)[0] < 2*n: device = torch.device('cpu')
-        for f in ('X','y','mean','std'): setattr(self, f, [o.to(device) for o in getattr(self, f)])
+        for f in ('X','y','mean','std'): setattr(self, f, [o.to(device) if isinstance(o, torch.Tensor) else o for o in getattr(self, f)])
         return self
+
+def _stored(X): return X if isinstance(X, LazySeries) else torch.from_numpy(X)
 
 # %% ../nbs/03_data.ipynb #185b89e2
 class MultiTaskDataset:
@@ -71,6 +76,14 @@ class MultiTaskDataset:
         "Series `(bs, vars, len)` and targets `(bs,)` of the split's rows of task `k`"
         return self.store.batch(k, torch.from_numpy(self.rows[k][rows]))
 
+    def series(self, k):
+        "Scaled series of task `k` as arrays, drawn when they are asked for"
+        return LazySeries(lambda rows: self.batch(k, rows)[0].cpu().numpy(), (len(self.rows[k]), *self.store.X[k].shape[1:]))
+
+    def targets(self, k):
+        "Targets of task `k` as an array"
+        return self.store.y[k].cpu().numpy()[self.rows[k]]
+
     def only(self, name):
         "The rows of one task, in the same label space"
         k = self.space.task(name)
@@ -84,7 +97,8 @@ class MultiTaskDataset:
 
     def new_empty(self):
         "The same tasks without their rows"
-        store = SeriesStore([o[:0].clone() for o in self.store.X], [o[:0].clone() for o in self.store.y], self.space)
+        y = [o[:0].clone() for o in self.store.y]
+        store = SeriesStore([o.new_empty(0, *x.shape[1:], dtype=torch.float32) for x,o in zip(self.store.X, y)], y, self.space)
         return MultiTaskDataset(store, [o[:0] for o in self.rows], self.split)
 
 # %% ../nbs/03_data.ipynb #e93e9d40
@@ -165,7 +179,7 @@ def show_series(
 # %% ../nbs/03_data.ipynb #64814969
 def sample_rows(ds, n):
     "`n` rows of a split that go through its tasks in turn"
-    rows = [(i, k) for k,o in enumerate(ds.need_rows().rows) for i in range(len(o))]
+    rows = [(i, k) for k,o in enumerate(ds.need_rows().rows) for i in range(min(n, len(o)))]
     return [ds.batch(k, np.array([i])) for i,k in sorted(rows)[:n]]
 
 @patch
@@ -246,7 +260,7 @@ class MultiTaskDataLoaders(DataLoaders):
         spec = self.space.specs[k]
         X = spec.check(X)
         codes = [spec.labels.index(o) if o in spec.labels else -1 for o in ([None]*len(X) if y is None else y)]
-        ds.store.X[k],ds.store.y[k] = torch.from_numpy(X),torch.from_numpy(encode(k, np.array(codes), self.space))
+        ds.store.X[k],ds.store.y[k] = _stored(X),torch.from_numpy(encode(k, np.array(codes), self.space))
         rows = [np.arange(len(o)) for o in ds.store.y]
         return self.valid.new(MultiTaskDataset(ds.store, rows, 'new'), bs=bs or self.valid.bs)
 

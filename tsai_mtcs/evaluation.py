@@ -62,8 +62,7 @@ def score_task(
 # %% ../nbs/09_evaluation.ipynb #a7f2a6a5
 def embed_rows(learn, ds, k):
     "Embeddings and targets of the rows of task `k` in a split"
-    x,y = ds.batch(k, np.arange(len(ds.rows[k])))
-    return learn.model.in_batches(lambda x: learn.model.embedding(x, k), x.cpu().numpy(), bf16=learn.bf16), y.cpu().numpy()
+    return learn.model.in_batches(lambda x: learn.model.embedding(x, k), ds.series(k), bf16=learn.bf16), ds.targets(k)
 
 @patch
 def svm_eval(self:EncoderLearner,

@@ -28,9 +28,8 @@ def relevance(self:MTCSLearner,
     R = np.zeros((len(space), len(space)))
     for k,name in enumerate(space.names):
         if not len(ds.rows[k]): continue
-        x = ds.batch(k, np.arange(len(ds.rows[k])))[0].cpu().numpy()
         outputs = [self.model] if by != 'covariance' else [self.model, self.model.backbone]
-        logits,*z = (torch.from_numpy(self.model.in_batches(f, x, bf16=self.bf16)).to(space.owner.device) for f in outputs)
+        logits,*z = (torch.from_numpy(self.model.in_batches(f, ds.series(k), bf16=self.bf16)).to(space.owner.device) for f in outputs)
         block = space.block(name)
         half = label_relevance(logits, space, by, *z)[block].cpu().numpy()/2
         R[block] += half

@@ -12,21 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .lazy import LazySeries, on_disk, read_series
+
 # %% ../nbs/00_tasks.ipynb #3dba215d
 def as_series(
     X, # Series: `(n, vars, len)`, `(n, len)` for one variable, or a list of n series `(vars, len)` or `(len,)` of any lengths
     name:str='X', # What to call the data in an error
-)->np.ndarray: # float32 `(n, vars, len)`, NaN where a series is padded or a value is missing
+)->np.ndarray: # float32 `(n, vars, len)`, NaN where a series is padded or a value is missing; `LazySeries` where `X` is on disk
     "The series of one data set as one array; raises `ValueError` where that can't be done"
+    if isinstance(X, LazySeries): return X
     if hasattr(X, 'detach'): X = X.detach().cpu().numpy()
     if isinstance(X, (list, tuple)) or getattr(X, 'dtype', None) == object: X = _pad(list(X), name)
-    X = np.asarray(X) if not isinstance(X, np.ndarray) else X
-    if X.ndim == 2: X = X[:,None]
-    if X.ndim != 3: raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {X.ndim} axes {X.shape}; "
-                                     "reshape it (one series of one variable is `x[None]`)")
+    if not on_disk(X): X = np.asarray(X)
+    if len(X.shape) not in (2,3): raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {len(X.shape)} axes {X.shape}; "
+                                                   "reshape it (one series of one variable is `x[None]`)")
     if X.dtype.kind not in 'fiub': raise ValueError(f"{name}: expected numbers, found dtype {X.dtype}; convert the values first")
     if 0 in X.shape: raise ValueError(f"{name}: expected at least one series of one variable and one step, found shape {X.shape}")
-    return np.ascontiguousarray(X, np.float32)
+    if on_disk(X): return read_series(X)
+    return np.ascontiguousarray(X if X.ndim == 3 else X[:,None], np.float32)
 
 # %% ../nbs/00_tasks.ipynb #c7288eb9
 def _pad(rows, name):
@@ -51,13 +54,20 @@ def series_stats(
     chunk:int=2**22, # Values taken at a time
 )->tuple: # mean and standard deviation of each variable, two tuples of floats; the deviation of a constant is 1
     "Mean and standard deviation of every variable over rows and steps, missing values left out"
-    rows = np.arange(len(X)) if rows is None else rows
+    rows = np.arange(len(X)) if rows is None else np.sort(rows) # in order, as a file is read fastest
     pieces = np.array_split(rows, max(1, math.ceil(len(rows)*X[0].size/chunk)))
-    def total(f): return sum(np.nansum(f(X[p].astype(np.float64)), axis=(0,2)) for p in pieces)
-    n = np.maximum(total(lambda x: ~np.isnan(x)), 1)
-    mean = total(lambda x: x)/n
-    std = np.sqrt(total(lambda x: (x-mean[:,None])**2)/n)
+    def total(f): return sum(_sums(f(X[p].astype(np.float64))) for p in pieces)
+    n,sums = total(lambda x: x)
+    n = np.maximum(n, 1)
+    mean = sums/n
+    std = np.sqrt(total(lambda x: np.square(np.subtract(x, mean[:,None], out=x), out=x))[1]/n)
     return tuple(mean.tolist()), tuple(np.where(std > 1e-8*np.maximum(np.abs(mean), 1e-30), std, 1.).tolist())
+
+def _sums(x):
+    "How many values each variable of `(n, vars, len)` has, and their sum; missing ones become 0, in place"
+    gaps = np.isnan(x)
+    np.copyto(x, 0, where=gaps)
+    return np.array([(~gaps).sum((0,2)), x.sum((0,2))])
 
 # %% ../nbs/00_tasks.ipynb #337807d9
 @dataclass(frozen=True)
@@ -82,18 +92,26 @@ class TaskSpec:
     def scale(self,
         X, # Series, as `as_series` takes them
     )->np.ndarray: # float32 `(n, vars, len)` of mean 0 and variance 1 on the rows that train
-        "Checked series, z-scored by the task's statistics"
-        return (self.check(X)-np.float32(self.mean)[:,None])/np.float32(self.std)[:,None]
+        "Checked series, z-scored by the task's statistics; lazy ones as they are read"
+        X,scale = self.check(X),lambda x: (x-np.float32(self.mean)[:,None])/np.float32(self.std)[:,None]
+        return X.map(scale) if isinstance(X, LazySeries) else scale(X)
 
 # %% ../nbs/00_tasks.ipynb #c8e22ea3
 def check_values(
     X:np.ndarray, # `(n, vars, len)`
     name:str, # What to call the data in an error
+    chunk:int=2**20, # Values taken at a time
 ):
     "Raise `ValueError` for an infinite value, or a row in which no step is whole"
-    for i,x in enumerate(X):
-        if np.isinf(x).any(): raise ValueError(f"{name}: found an infinite value in row {i}; replace it, by NaN if it is a missing value")
-        if np.isnan(x).any(axis=0).all(): raise ValueError(f"{name}: found no step in row {i} at which every variable has a value (all NaN?); leave that row out")
+    size = max(1, chunk//math.prod(X.shape[1:]))
+    for start in range(0, len(X), size):
+        x = X[start:start+size]
+        if np.isfinite(x).all(): continue
+        inf,hollow = np.isinf(x).any((1,2)),np.isnan(x).any(1).all(1)
+        if not (inf|hollow).any(): continue
+        i = int((inf|hollow).argmax())
+        if inf[i]: raise ValueError(f"{name}: found an infinite value in row {start+i}; replace it, by NaN if it is a missing value")
+        raise ValueError(f"{name}: found no step in row {start+i} at which every variable has a value (all NaN?); leave that row out")
 
 # %% ../nbs/00_tasks.ipynb #9c6b20ab
 class TaskWarning(Warning):
@@ -134,7 +152,7 @@ class Task:
     def codes(self):
         "Each row's label as its position in `labels`, -1 for a label that no training row has"
         index = {o:i for i,o in enumerate(self.labels)}
-        return np.array([index.get(o, -1) for o in self.y], dtype=np.int64)
+        return np.fromiter((index.get(o, -1) for o in self.y), np.int64, len(self.y))
 
     def __repr__(self):
         n = f"{len(self.train)} train, " + f"{len(self.valid)} valid, "*bool(len(self.valid)) + f"{len(self.test)} test"
@@ -161,7 +179,7 @@ def _in_order(labels):
 def _as_splits(splits, n, name):
     "`(train, valid, test)` as arrays of row numbers that don't meet"
     if len(splits) not in (2,3): raise ValueError(f"task '{name}': expected splits (train, test) or (train, valid, test), found {len(splits)}")
-    splits = [np.asarray(list(o), dtype=np.int64) for o in splits]
+    splits = [np.fromiter(o, np.int64) for o in splits]
     train,valid,test = splits if len(splits) == 3 else (splits[0], np.empty(0, np.int64), splits[1])
     for part,rows in dict(train=train, test=test).items():
         if not len(rows): raise ValueError(f"task '{name}': the {part} split is empty; give it at least one row")

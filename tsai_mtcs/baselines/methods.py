@@ -78,7 +78,7 @@ class FittedClassifier(Fitted):
     def predict(self, X, task):
         "Labels of series of the task called `task`"
         (t,),clf,_ = self.part(task)
-        return _as_array([t.labels[i] for i in clf.predict(t.spec.scale(X))])
+        return _as_array([t.labels[i] for i in clf.predict(np.asarray(t.spec.scale(X)))])
 
     def _score(self, tasks, clf, seconds, n_jobs, ds_idx):
         t, = tasks
