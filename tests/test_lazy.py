@@ -90,7 +90,7 @@ def test_nothing_reads_many_rows_at_once():
     learn.predict(source, 'machine')
     learn.svm_eval(classifier='ridge', tasks=['machine'])
     learn.relevance()
-    assert source.most == 2**14//200, 'a batch to embed has 2**14 steps'
+    assert source.most == 2**20//4000, 'new series are checked 2**20 values at a time, and embedded fewer'
 
 def test_statistics_of_rows_in_any_order(on_disk):
     X = np.random.default_rng(0).normal([[1e4],[-3.]], [[2.],[1e-3]], (500,2,40)).astype(np.float32)
