@@ -32,17 +32,18 @@ def check_metrics(metrics):
 # %% ../nbs/13_distributed.ipynb #953a862a
 def plan_of(dls):
     "What the batches of loaders follow from, as plain values"
-    return [(dl.space.names, dl._n, dl.bs, dl.schedule, dl.temperature, dl.steps, dl.seed, dl.epoch) for dl in dls]
+    return {f'{dl.dataset.split} {k}': v for dl in dls for k,v in dict(tasks=dl.space.names, rows=dl._n, bs=dl.bs, schedule=dl.schedule,
+            temperature=dl.temperature, steps=dl.steps, seed=dl.seed, epoch=dl.epoch).items()}
 
 def check_plans(
     plans, # `plan_of` of each rank
 ):
     "Raise `ValueError` if ranks would read different plans"
-    other = next((r for r,o in enumerate(plans) if o != plans[0]), None)
-    if other is not None:
-        raise ValueError("expected the same tasks, rows, batch size, schedule, seed and epoch on every rank, "
-                         f"found {plans[0]} on rank 0 and {plans[other]} on rank {other}; make the loaders with the same arguments on each, "
-                         "and keep a run that is resumed in a folder that all nodes see")
+    for r,plan in enumerate(plans):
+        for name,x in plan.items():
+            if x != plans[0].get(name):
+                raise ValueError(f"expected loaders that are the same on every rank, found {name} of {plans[0].get(name)} on rank 0 and {x} on rank {r}; "
+                                 "make them with the same arguments, and keep a run that is resumed in a folder that all nodes see")
 
 # %% ../nbs/13_distributed.ipynb #0a2bdc97
 class DistributedFit(Callback):
