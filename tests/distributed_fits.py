@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback, CancelBatchException, CancelFitException
+from fastai.callback.schedule import *  # noqa: F403 (adds lr_find to Learner)
 from fastai.learner import Metric
 from fastai.metrics import F1Score, accuracy
 from fastai.torch_core import num_distrib, rank_distrib, set_seed
@@ -127,14 +128,15 @@ def draws():
     with learn.distrib_ctx(): learn.fit(1, cbs=Draw())
     return dict(weights=weights(learn.model), drawn=drawn[0])
 
-def refusals():
+def refusals(folder):
     "What is refused before training, on every rank"
     class Range(Metric): name,value = 'range',0.
-    said,before = [],None
-    for learn in (quiet_learner(dls=synth_dls(seed=rank_distrib())), quiet_learner(metrics=Range())):
+    said = []
+    for learn,f in ((quiet_learner(dls=synth_dls(seed=rank_distrib())), lambda o: o.fit(1)), (quiet_learner(metrics=Range()), lambda o: o.fit(1)),
+                    (quiet_learner(path=folder), lambda o: o.lr_find(show_plot=False))):
         before = weights(learn.model)
         with learn.distrib_ctx():
-            try: learn.fit(1)
+            try: f(learn)
             except ValueError as e: said.append(str(e))
         assert same(before, weights(learn.model)) and [(o.rank, o.world) for o in learn.dls] == [(0,1)]*3
     return dict(said=said)
@@ -144,6 +146,6 @@ if __name__ == '__main__':
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     out = {name: f() for name,f in ALIKE.items()}
-    out |= dict(reads=reads(), resumed=resumed(folder), batch_norm=batch_norm(), pretext=pretext(), draws=draws(), refusals=refusals())
+    out |= dict(reads=reads(), resumed=resumed(folder), batch_norm=batch_norm(), pretext=pretext(), draws=draws(), refusals=refusals(folder))
     torch.save(out, folder/f'rank{rank_distrib()}.pt')
     torch.distributed.destroy_process_group()

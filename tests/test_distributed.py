@@ -66,8 +66,8 @@ def test_pretext_steps_are_shared(ranks): assert [o['pretext']['steps'] for o in
 
 def test_refusals(ranks):
     for o in ranks:
-        seeds,metric = o['refusals']['said']
-        assert 'train seed of 0 on rank 0 and 1 on rank 1' in seeds and 'the metric range' in metric
+        seeds,metric,finder = o['refusals']['said']
+        assert 'train seed of 0 on rank 0 and 1 on rank 1' in seeds and 'the metric range' in metric and 'run it in a single process' in finder
 
 
 @pytest.fixture

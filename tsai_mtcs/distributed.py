@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
 from fastai.learner import AvgLoss, AvgMetric, ValueMetric
 from fastai.metrics import AccumMetric
 from fastai.torch_core import num_distrib, rank_distrib, set_seed
@@ -57,6 +58,7 @@ class DistributedFit(Callback):
     def before_fit(self):
         "Share out the batches, and start with the weights of rank 0"
         from accelerate.utils import gather_object
+        if self.learn._grab_cbs(LRFinder): raise ValueError("lr_find keeps what it goes back to on rank 0 alone; run it in a single process, before the launch")
         check_metrics(self.learn.metrics)
         check_plans(gather_object([plan_of(self.dls)]))
         for dl in self.dls: dl.rank,dl.world = self.accelerator.process_index,self.accelerator.num_processes
@@ -78,7 +80,7 @@ class DistributedFit(Callback):
         self.learn.model = self.bare
 
     def after_cancel_batch(self):
-        "Take the model back"
+        "Take the model back where the forward pass did not get to its end"
         self.after_pred()
 
     def after_train(self):
