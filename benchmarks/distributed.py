@@ -1,32 +1,38 @@
 #!/usr/bin/env python
-"""Speed of training in several processes against one process that has all their threads, and what a step sends.
+"""Speed of training in several processes against one, and what a step sends.
 
     python benchmarks/distributed.py --world 2 --steps 20 --repeats 3
 
-Each run is a launch of its own, in turn, and times the training steps of one fit after a short one: start and validation are
-left out. One process takes `--steps` batches, `--world` processes share them out, so all see the same series. Prints seconds
-(median, least and most), the ratio, and the bytes of gradients that ring all-reduce sends from each rank in a step.
+Compares one process of one thread, one of `--world` threads, and `--world` processes of a thread each. Each run is a launch of
+its own, in turn, and times the training steps of one fit after a short one: start and validation are left out. All see the same
+`--steps` batches. Prints seconds and CPU seconds over all processes (median, least and most), and the bytes of gradients that
+ring all-reduce sends from each rank in a step. CPU seconds hold on a machine that has other work, seconds don't.
 """
 import argparse, os, statistics, subprocess, sys, time, warnings
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument('--world', type=int, default=2, help='processes, with a thread each')
+parser.add_argument('--world', type=int, default=2, help='processes, or threads of one')
 parser.add_argument('--steps', type=int, default=20, help='batches in all')
 parser.add_argument('--bs', type=int, default=32)
 parser.add_argument('--repeats', type=int, default=3)
 
 
 def run(args):
-    "Time the training of one fit; rank 0 prints it"
+    "Time the training of one fit; rank 0 prints seconds, CPU seconds of all ranks, and the number of parameters"
     import torch
     from fastai.callback.core import Callback
     from fastai.torch_core import num_distrib, rank_distrib, set_seed
-    from tsai_mtcs.all import BUNDLED, MultiTaskDataLoaders, bundled_tasks, mtcs_learner
+    from tsai_mtcs.archive import BUNDLED, bundled_tasks
+    from tsai_mtcs.data import MultiTaskDataLoaders
+    from tsai_mtcs.distributed import DistributedFit  # noqa: F401 (adds distrib_ctx to the learner)
+    from tsai_mtcs.learner import mtcs_learner
+    import tsai_mtcs.pretext  # noqa: F401 (adds fit_steps)
     class Clock(Callback):
-        "Seconds of the training part of an epoch"
-        def before_train(self): self.start = time.perf_counter()
-        def after_train(self): self.seconds = time.perf_counter()-self.start
-    torch.set_num_threads(1 if num_distrib() else args.world)
+        "Seconds and CPU seconds of the training part of an epoch"
+        def now(self): return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
+        def before_train(self): self.start = self.now()
+        def after_train(self): self.spent = self.now()-self.start
+    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     set_seed(0)
     dls = MultiTaskDataLoaders.from_tasks(bundled_tasks(BUNDLED), bs=args.bs, device='cpu')
     dls.loaders[1] = dls.test.new(dls.test.dataset.new_empty())
@@ -34,30 +40,30 @@ def run(args):
     with learn.no_bar(), learn.no_logging(), learn.distrib_ctx():
         learn.fit_steps(2*args.world)
         learn.fit_steps(args.steps, cbs=clock)
-    if not rank_distrib(): print(clock.seconds, sum(o.numel() for o in learn.model.parameters()))
+    seconds,cpu = clock.spent
+    if num_distrib(): torch.distributed.all_reduce(cpu)
+    if not rank_distrib(): print(float(seconds), float(cpu), sum(o.numel() for o in learn.model.parameters()))
     if num_distrib(): torch.distributed.destroy_process_group()
 
 
-def launch(args, world):
-    "Seconds of one run, and the number of parameters"
-    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(world)] if world > 1 else [sys.executable]
+def launch(args, processes, threads):
+    "Seconds and CPU seconds of one run, and the number of parameters"
+    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else [sys.executable]
     own = ['--world', args.world, '--steps', args.steps, '--bs', args.bs]
-    env = {**os.environ, 'MTCS_BENCHMARK_RUN':'1', 'OMP_NUM_THREADS':str(args.world//world), 'PYTHONWARNINGS':'ignore'}
+    env = {**os.environ, 'MTCS_BENCHMARK_RUN':'1', 'OMP_NUM_THREADS':str(threads), 'PYTHONWARNINGS':'ignore'}
     out = subprocess.run([*start, __file__, *map(str, own)], env=env, capture_output=True, text=True)
     if out.returncode: sys.exit(out.stderr)
-    seconds,n = out.stdout.split()[-2:]
-    return float(seconds),int(n)
+    return [float(o) for o in out.stdout.split()[-3:]]
 
 
 def main(args):
-    runs = [(launch(args, 1), launch(args, args.world)) for _ in range(args.repeats)]
-    alone,shared = ([o[i][0] for o in runs] for i in range(2))
+    settings = [(1,1), (1,args.world), (args.world,1)]
+    runs = [[launch(args, *o) for o in settings] for _ in range(args.repeats)]
     show = lambda o: f'{statistics.median(o):.2f} ({min(o):.2f} to {max(o):.2f})'
-    print(f'one process, {args.world} threads:      {show(alone)} s for {args.steps} batches of {args.bs}')
-    print(f'{args.world} processes, a thread each: {show(shared)} s')
-    print(f'times as fast:               {show([a/b for a,b in zip(alone, shared)])}')
-    n = runs[0][0][1]
-    print(f'{n:,} parameters: in a step each rank sends {n*4*2*(args.world-1)/args.world/1e6:.1f} MB')
+    for i,(processes,threads) in enumerate(settings):
+        seconds,cpu,n = zip(*(o[i] for o in runs))
+        print(f'processes {processes}, threads of each {threads}: {show(seconds)} s, {show(cpu)} CPU s for {args.steps} batches of {args.bs}')
+    print(f'{n[0]:,.0f} parameters: in a step each rank sends {n[0]*4*2*(args.world-1)/args.world/1e6:.1f} MB')
 
 
 if __name__ == '__main__':
