@@ -3,12 +3,14 @@ import os, subprocess, sys, time
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 import torch
 from distributed_fits import ALIKE
 from helpers import same
 from tsai_mtcs.test_utils import synth_tasks
+
+pytest.importorskip('accelerate', reason="needs the extra 'distributed'")
+import psutil  # accelerate requires it
 
 MTCS = [sys.executable, '-c', 'import sys; from tsai_mtcs.cli import main; sys.exit(main(sys.argv[1:]))']
 WAIT = 240 # seconds after which a hang is a failure
