@@ -1,8 +1,5 @@
 "The loaders: which rows come when, and that nothing else has a say in it."
-import importlib.util
 import pickle
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,27 +199,25 @@ def test_transforms_see_the_batches_they_are_made_for():
         assert same == [False,True,True]
 
 
-@pytest.fixture
-def DistributedDL(monkeypatch):
-    "fastai's, without processes that talk; its module needs the name of accelerate's `Accelerator`, and nothing of it here"
-    if importlib.util.find_spec('accelerate') is None:
-        monkeypatch.setitem(sys.modules, 'accelerate', SimpleNamespace(Accelerator=type('Accelerator', (), {'__init__': lambda self: None})))
-    from fastai.distributed import DistributedDL
-    class Rank(DistributedDL):
-        def _broadcast(self, t, rank): return t
-    return Rank
+def ranks_of(**kwargs):
+    "The training loaders of two ranks"
+    dls = [make_dls(**kwargs).train for _ in range(2)]
+    for r,dl in enumerate(dls): dl.rank,dl.world = r,2
+    return dls
 
 @pytest.mark.parametrize('schedule,bs', [('proportional',16), ('proportional',13), ('uniform',16), ('round_robin',7)])
-def test_ranks_share_the_batches(DistributedDL, schedule, bs):
-    "Each batch goes to one rank; where the number of batches is odd, one comes twice"
-    ranks = [DistributedDL(make_dls(schedule=schedule, bs=bs).train, rank=r, world_size=2) for r in range(2)]
-    alone = make_dls(schedule=schedule, bs=bs).train
+def test_ranks_share_the_batches(schedule, bs):
+    "Each batch goes to one rank, in turn; where the number of batches is odd, the first comes twice"
+    ranks,alone = ranks_of(schedule=schedule, bs=bs),make_dls(schedule=schedule, bs=bs).train
     for _ in range(3):
         want,parts = epoch(alone),[epoch(o) for o in ranks]
         assert [len(o) for o in parts] == [len(o) for o in ranks] == [(len(want)+1)//2]*2
-        got = parts[0]+parts[1]
-        assert got[:len(want)] == want and got[len(want):] == want[:len(got)-len(want)]
+        got = [o for pair in zip(*parts) for o in pair]
+        assert got == want+want[:len(want)%2]
 
-def test_ranks_with_workers(DistributedDL):
-    ranks = [DistributedDL(make_dls(bs=9, num_workers=2).train, rank=r, world_size=2) for r in range(2)]
+def test_ranks_with_workers():
+    ranks = ranks_of(bs=9, num_workers=2)
     assert by_task(epoch(ranks[0])+epoch(ranks[1])) == {name: list(range(n)) for name,n in TRAIN.items()}
+
+def test_a_new_loader_is_whole():
+    assert len(ranks_of()[1].new()) == len(make_dls().train)

@@ -20,6 +20,7 @@ from .evaluation import *
 from .similarity import *
 from .checkpoint import *
 from .pretext import *
+from .distributed import *
 from .baselines.ts2vec import ts2vec_learner, ts2vec_steps
 from .baselines.tloss import tloss_combined, tloss_learner, tloss_steps
 from .baselines.tnc import tnc_learner, tnc_steps

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
+from fastai.torch_core import rank_distrib
 from fastcore.basics import patch
 
 from .files import write_whole
@@ -34,7 +35,7 @@ def set_rng_state(state):
 
 # %% ../nbs/11_checkpoint.ipynb #d8313e3c
 class Checkpoint(Callback):
-    "Write the state of the fit to a file after every epoch"
+    "Write the state of the fit to a file after every epoch; of several processes, rank 0 does"
     order = 70 # after the recorder
     def __init__(self,
         path, # File to write
@@ -50,6 +51,7 @@ class Checkpoint(Callback):
 
     def after_epoch(self):
         "Write the checkpoint"
+        if rank_distrib(): return
         names = list(self.recorder.metric_names)[1:]
         self.history.append({'epoch':self.epoch, **dict(zip(names, map(_plain, self.recorder.values[-1])))})
         state = dict(model=self.model.state_dict(), opt=self.opt.state_dict(), epochs=self.epoch+1, n_epoch=self.n_epoch,

@@ -51,6 +51,7 @@ def _write_text(path, text):
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):
     "Train on many data sets and keep the run in a folder"
+    from fastai.torch_core import rank_distrib
     folder = Path(args.out)
     if args.resume: run = _read_run(folder)
     elif (folder/'run.json').exists() and not args.overwrite:
@@ -58,8 +59,10 @@ def train(args):
     else: run = {o: getattr(args, o) for o in SETTINGS}
     if run['fit'] not in ('flat','one_cycle'): raise ValueError(f"there is no fit '{run['fit']}'; known: flat, one_cycle")
     learn = _make_learner(run, folder)
-    _write_text(folder/'run.json', json.dumps(run, indent=1))
-    _fit(learn, run, folder/'checkpoint.pt', args.resume)
+    with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
+        if not rank_distrib(): _write_text(folder/'run.json', json.dumps(run, indent=1))
+        _fit(learn, run, folder/'checkpoint.pt', args.resume)
+    if rank_distrib(): return
     learn.save_pretrained(folder)
     _picture_run(learn, folder)
     print(f"The model is in {folder}. To score it: mtcs evaluate {folder}")
@@ -199,7 +202,7 @@ def main(
     args = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)
     try: args.command(args)
-    except (ValueError, OSError) as e: code,text = 2,str(e)
+    except (ValueError, OSError, ImportError) as e: code,text = 2,str(e)
     except KeyboardInterrupt as e: code,text = 130,str(e) or 'stopped'
     else: return 0
     print('mtcs:', ' '.join(text.split()), file=sys.stderr)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import CategoryMap
-from fastai.torch_core import default_device
+from fastai.torch_core import default_device, to_detach
 from fastcore.basics import patch
 from tsai.data.core import TSTensor
 
@@ -118,6 +118,7 @@ class MultiTaskDL(TfmdDL):
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, **kwargs)
         self.schedule,self.temperature,self.steps,self.seed,self.epoch = schedule,temperature,steps,seed,0
         self._n_inp,self._types = 1,(torch.Tensor,)*2
+        self.rank,self.world = 0,1
 
     @property
     def space(self): return self.dataset.space
@@ -127,8 +128,8 @@ class MultiTaskDL(TfmdDL):
     def _n(self): return [len(o) for o in self.dataset.rows]
 
     def __len__(self):
-        if not self.shuffle: return int(batch_counts(self._n, self.bs, 'proportional').sum())
-        return int(batch_counts(self._n, self.bs, self.schedule, self.temperature, steps=self.steps).sum())
+        counts = batch_counts(self._n, self.bs, self.schedule, self.temperature, steps=self.steps) if self.shuffle else batch_counts(self._n, self.bs, 'proportional')
+        return len(self.own(range(counts.sum())))
     def get_idxs(self): return list(range(len(self)))
     def sample(self): return (b for i,b in enumerate(self._DataLoader__idxs) if i%self.num_workers == self.offs)
     def create_batches(self, samps):
@@ -136,18 +137,28 @@ class MultiTaskDL(TfmdDL):
             x,y = self.dataset.batch(*self.plan[i])
             yield x.as_subclass(TSTensor), y
 
+    def own(self, plan):
+        "The batches of `plan` that are this rank's; in training, where all ranks must take as many, the first come again to fill the last step"
+        n = math.ceil(len(plan)/self.world)*self.world if self.shuffle else len(plan)
+        return [plan[i%len(plan)] for i in range(self.rank, n, self.world)]
+
     def before_iter(self):
         super().before_iter()
-        if not self.shuffle: self.plan = [(k, r) for k,n in enumerate(self._n) if n for r in np.split(np.arange(n), range(self.bs, n, self.bs))]
+        if not self.shuffle: plan = [(k, r) for k,n in enumerate(self._n) if n for r in np.split(np.arange(n), range(self.bs, n, self.bs))]
         else:
-            self.plan = epoch_plan(self._n, self.bs, self.schedule, self.temperature, (self.seed, self.epoch), self.steps)
+            plan = epoch_plan(self._n, self.bs, self.schedule, self.temperature, (self.seed, self.epoch), self.steps)
             self.epoch += 1
+        self.plan = self.own(plan)
 
     def one_batch(self):
         "A batch, without changing which batches training will see"
         epoch = self.epoch
         try: return super().one_batch()
         finally: self.epoch = epoch
+
+    def to_detach(self, b, cpu=True, gather=True):
+        "As fastai's, but nothing is gathered batch by batch: ranks may have unequally many, and add up at the end, see `DistributedFit`"
+        return to_detach(b, cpu, gather=False)
 
     def to(self, device):
         "Use `device`; the series move there if they fit and no worker process needs them"

@@ -34,7 +34,7 @@ from .sharing import MTCSLoss
 # %% ../nbs/08_learner.ipynb #80500779
 class TaskTally(Callback):
     "Accuracy and loss of each task over a validation loader"
-    order = 40 # after predictions are gathered, before the recorder
+    order,_sums = 40,('sums',) # after predictions are gathered, before the recorder; what ranks add up
     def __init__(self,
         max_columns:int=16, # Show a column a task up to this many tasks
     ):
@@ -42,7 +42,8 @@ class TaskTally(Callback):
 
     def before_validate(self):
         "Start counting"
-        self.sums = None
+        space = self.model.space
+        self.sums = torch.zeros(len(space.specs), 4, device=space.owner.device)
 
     def after_batch(self):
         "Count the rows of a batch"
@@ -50,8 +51,7 @@ class TaskTally(Callback):
         space,pred,y = self.model.space,self.pred.detach(),self.yb[0]
         right = (predicted(pred, y, space) == y).float()
         counts = torch.stack((torch.ones_like(right), right, (y >= 0).float(), MultiTaskLoss(space, 'none')(pred, y)), 1)
-        sums = one_hot(task_of(y, space), len(space.specs)).to(counts).T@counts
-        self.sums = sums if self.sums is None else self.sums+sums
+        self.sums = self.sums+one_hot(task_of(y, space), len(space.specs)).to(counts).T@counts
         self.learn.pred = own_task(pred, y, space) # other metrics take the likeliest of the labels they get
 
     def frame(self):
@@ -64,8 +64,9 @@ class TaskTally(Callback):
 
     def accuracy(self, name='mean'):
         "Accuracy of one task, or the mean over tasks"
-        df = None if self.sums is None else self.frame()
-        return float(df.accuracy[name]) if df is not None and name in df.index else None
+        if self.sums is None or not self.sums.any(): return None
+        df = self.frame()
+        return float(df.accuracy[name]) if name in df.index else None
 
     def metrics(self, space):
         "Columns for the recorder"

@@ -110,7 +110,7 @@ def _as_prior(prior, space):
 # %% ../nbs/06_sharing.ipynb #730d11c3
 class MTCSLoss(Callback):
     "Add `alpha` times the sharing loss to the training loss (equation 6)"
-    order = 5 # before gradient accumulation divides the loss
+    order,_sums = 5,('_cls','_sharing','_n') # before gradient accumulation divides the loss; what ranks add up
     def __init__(self,
         alpha:float=.1, # Weight of the sharing loss; 0: none, at no cost
         tau:float=2., # Relevant is what exceeds this many times the mean (equation 5)

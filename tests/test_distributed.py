@@ -1,0 +1,107 @@
+"Fits of two processes on this CPU: equal to one process, and what happens when one is killed"
+import os, subprocess, sys, time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from distributed_fits import ALIKE
+from helpers import same
+from tsai_mtcs.test_utils import synth_tasks
+
+pytest.importorskip('accelerate', reason="needs the extra 'distributed'")
+import psutil  # accelerate requires it
+
+MTCS = [sys.executable, '-c', 'import sys; from tsai_mtcs.cli import main; sys.exit(main(sys.argv[1:]))']
+WAIT = 240 # seconds after which a hang is a failure
+
+
+def launch(*args, cwd=None):
+    "Start two processes with `torchrun`, on a free port"
+    env = {**os.environ, 'OMP_NUM_THREADS':'1', 'CUDA_VISIBLE_DEVICES':'', 'PYTHONWARNINGS':'ignore', 'MPLBACKEND':'Agg'}
+    return subprocess.Popen([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *map(str, args)],
+                            cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+def end(p):
+    "What a launcher prints until it ends"
+    try: return p.communicate(timeout=WAIT)
+    finally: p.kill()
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    "What each of two processes has after all fits of distributed_fits.py"
+    folder = tmp_path_factory.mktemp('ranks')
+    p = launch(Path(__file__).with_name('distributed_fits.py'), folder)
+    _,err = end(p)
+    assert p.returncode == 0, err
+    return [torch.load(folder/f'rank{r}.pt', weights_only=False) for r in range(2)]
+
+
+@pytest.mark.parametrize('name', ALIKE)
+def test_two_processes_are_one_with_the_combined_batch(ranks, name):
+    got,want = ranks[0][name],ALIKE[name]()
+    for k,v in want['weights'].items(): assert torch.allclose(got['weights'][k], v, atol=1e-4), k
+    for k,v in want['figures'].items(): assert got['figures'][k] == pytest.approx(v, abs=1e-4), k
+    smooth = 0.
+    for i,(loss,a,b) in enumerate(zip(got['losses'], want['unsmoothed'][::2], want['unsmoothed'][1::2], strict=True), 1):
+        smooth = .98*smooth+.02*(a+b)/2
+        assert loss == pytest.approx(smooth/(1-.98**i), abs=1e-4)
+
+def test_ranks_agree(ranks):
+    a,b = ranks
+    for name in a:
+        if name != 'refusals': assert same(a[name]['weights'], b[name]['weights']), name
+    for name in ALIKE: assert a[name]['figures'] == b[name]['figures'] and a[name]['losses'] == b[name]['losses'], name
+
+def test_what_is_read_within_the_context_is_what_is_read_after_it(ranks):
+    for o in ranks:
+        o = o['reads']
+        assert o['inside'] == pytest.approx(o['after'], abs=1e-6)
+        assert o['rows'][0] == o['rows'][1] and o['tables'] and o['preds'] and o['n'] == 16+16+9
+
+def test_a_resumed_fit_ends_as_if_nothing_had_happened(ranks):
+    for o in ranks: assert o['resumed']['cut_differs'] and same(o['resumed']['weights'], o['resumed']['on'])
+
+def test_random_numbers_differ(ranks): assert ranks[0]['draws']['drawn'] != ranks[1]['draws']['drawn']
+
+def test_pretext_steps_are_shared(ranks): assert [o['pretext']['steps'] for o in ranks] == [3,3]
+
+def test_refusals(ranks):
+    for o in ranks:
+        seeds,metric,finder = o['refusals']['said']
+        assert 'train seed of 0 on rank 0 and 1 on rank 1' in seeds and 'the metric range' in metric and 'run it in a single process' in finder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    "A folder to work in, with a small archive of text files in it"
+    for task in synth_tasks():
+        (tmp_path/'archive'/task.name).mkdir(parents=True)
+        for split in ('train','test'):
+            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
+            (tmp_path/'archive'/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    return tmp_path
+
+def test_a_killed_rank_ends_the_job_which_can_go_on(folder):
+    "Rank 1 is killed after the first epoch; two processes go on from the checkpoint of rank 0"
+    p = launch('--no-python', *MTCS, 'train', '--archive', 'archive', '--tasks', 'waves,machine', '--epochs', '8', '--bs', '8', '--out', 'run', cwd=folder)
+    while p.poll() is None and not (folder/'run'/'checkpoint.pt').exists(): time.sleep(.02)
+    for o in psutil.Process(p.pid).children():
+        if o.environ().get('RANK') == '1': o.kill()
+    _,err = end(p)
+    assert p.returncode != 0 and 'ChildFailedError' in err
+    assert 1 <= torch.load(folder/'run'/'checkpoint.pt', weights_only=True)['epochs'] < 8
+    assert not (folder/'run'/'model.safetensors').exists()
+
+    p = launch('--no-python', *MTCS, 'train', '--resume', '--out', 'run', cwd=folder)
+    out,err = end(p)
+    assert p.returncode == 0, err
+    assert out.count('The model is in run') == 1 and (folder/'run'/'model.safetensors').exists()
+    assert list(pd.read_csv(folder/'run'/'history.csv').epoch) == list(range(8))
+
+def test_without_accelerate(monkeypatch):
+    from tsai_mtcs.distributed import make_accelerator
+    monkeypatch.setitem(sys.modules, 'accelerate', None)
+    with pytest.raises(ImportError, match=r"pip install 'tsai_mtcs\[distributed\]'"): make_accelerator(cpu=True)
