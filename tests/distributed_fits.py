@@ -18,6 +18,7 @@ from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.distributed import DistributedFit
 from tsai_mtcs.encoders import MMoEEncoder
 from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.optimizers import Adam
 from tsai_mtcs.test_utils import synth_dls, synth_task
 
 SMALL = dict(hidden=8, feats=16, depth=3, dropout=0)
@@ -79,7 +80,14 @@ def covariance():
         learn.fit(1)
         return result(learn)
 
-ALIKE = dict(plain=plain, experts=experts, covariance=covariance)
+def partners():
+    "A batch's own heads alone are computed"
+    learn = make_learner(alpha=0., partners=2, opt_func=Adam)
+    with world_of_two(learn):
+        learn.fit(1)
+        return result(learn)
+
+ALIKE = dict(plain=plain, experts=experts, covariance=covariance, partners=partners)
 
 
 # What ranks must agree on
@@ -121,8 +129,8 @@ def pretext():
     return dict(weights=weights(learn.model), steps=len(learn.recorder.losses))
 
 def draws():
-    "Random numbers differ by rank"
-    learn,drawn = make_learner(),[]
+    "Random numbers differ by rank, and with them the partners"
+    learn,drawn = make_learner(partners=2),[]
     class Draw(Callback):
         def before_batch(self): drawn.append(torch.rand(1).item())
     with learn.distrib_ctx(): learn.fit(1, cbs=Draw())

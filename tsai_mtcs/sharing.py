@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.callback.hook import hook_output
 from fastai.learner import ValueMetric
+from fastai.torch_core import num_distrib
 from torch import Tensor
 
 from .labels import LabelSpace, block_softmax, task_of
@@ -138,10 +139,11 @@ class MTCSLoss(Callback):
 
     def before_fit(self):
         "Check the prior, keep the embeddings of a batch where relevance is measured on them, and see whether tasks are drawn"
-        space = self.learn.model.space
+        self._space = space = self.learn.model.space
         self._prior = None if self.prior is None else _as_prior(self.prior, space)
         self._draws = self.partners is not None and self.partners < len(space.specs)
-        self.learn.model.head.last.sparse = self._draws and isinstance(getattr(self.learn.opt, 'opt', None), RowAdamW)
+        steps_rows = isinstance(getattr(self.learn.opt, 'opt', None), RowAdamW) and num_distrib() <= 1 # DDP averages dense gradients
+        self.learn.model.head.last.sparse = self._draws and steps_rows
         if self.alpha and self.relevance == 'covariance': self.hook = hook_output(self.learn.model.backbone)
 
     def after_fit(self):
@@ -161,9 +163,8 @@ class MTCSLoss(Callback):
     def before_batch(self):
         "Let the model leave out the labels of tasks that this step doesn't need"
         if not (self.training and self._draws): return
-        space = self.learn.model.space
-        ks = self.draw(space, task_of(self.yb[0], space).unique().tolist())
-        self.learn.xb = (*self.xb, space.part(ks)[1])
+        ks = self.draw(self._space, task_of(self.yb[0], self._space).unique().tolist())
+        self.learn.xb = (*self.xb, self._space.part(ks)[1])
 
     def sharing(self, logits, head, y):
         "The sharing loss of a batch, over all tasks or those that were drawn"
