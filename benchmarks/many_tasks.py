@@ -64,7 +64,7 @@ def step_time(args, dls, alpha, partners):
 
 def plot(df, path):
     "Milliseconds a step over the number of tasks, a line a way of sharing"
-    ax = df.pivot(index='tasks', columns='sharing', values='ms').plot(marker='o', logx=True, ylim=(0, None), figsize=(7, 3.5))
+    ax = df.pivot(index='tasks', columns='sharing', values='ms').plot(marker='o', logx=True, ylim=(0, 1.1*df.ms.max()), figsize=(7, 3.5))
     ax.set(xlabel='tasks', ylabel='milliseconds a step')
     ax.figure.savefig(path, dpi=120, bbox_inches='tight')
 

@@ -5,12 +5,15 @@
 
 Both take the same batches, a random part of an epoch's (`--steps`), in turn, `--repeats` times. What is timed is the whole
 fit: loader, model, both losses, optimizer, and for the library its callbacks and recorder. Prints seconds (median, least
-and most) and ratios, and first the largest difference of the losses where both run without dropout in float32.
+and most) and ratios, and first the largest difference of the losses where both run without dropout in float32. `bare` is
+the library's own loader, model and losses in a loop without fastai: what is between them is fastai's. Last come the floors
+of `floors.py` for these batches, on rates measured in this run, and the share of the arithmetic one that each run reaches.
 """
 import argparse, statistics, time, warnings
 from pathlib import Path
 
 import numpy as np
+import floors
 import plain
 import torch
 from fastai.callback.core import Callback
@@ -20,6 +23,7 @@ from tsai_mtcs import archive
 from tsai_mtcs.data import MultiTaskDataLoaders, MultiTaskDL
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.schedules import epoch_plan
+from tsai_mtcs.sharing import label_relevance, sharing_loss
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
@@ -53,6 +57,19 @@ class Watch(Callback):
 
 def quiet_fit(learn):
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
+
+
+def bare_loop(learn, alpha, bf16, device):
+    "The steps of a learner in a plain loop"
+    model,head = learn.model.train(),learn.model.head
+    opt = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for x,y in learn.dls.train:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16): logits = model(x)
+        loss = learn.loss_func(logits.float(), y)
+        if alpha: loss = loss+alpha*sharing_loss(head.weight, label_relevance(logits, head.space), head.space)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
 
 
 def timed(f, device):
@@ -95,9 +112,19 @@ if __name__ == '__main__':
     runs = {'plain': lambda: timed(other(library()), args.device)}
     for name,kw in {'float32':{}, 'bfloat16':dict(bf16=True), 'float32, alpha 0':dict(alpha=0.), 'bfloat16, alpha 0':dict(bf16=True, alpha=0.)}.items():
         runs[name] = lambda kw=kw: (lambda learn: timed(lambda: quiet_fit(learn), args.device))(library(**kw))
+    for name,bf16 in {'bare, float32':False, 'bare, bfloat16':True}.items():
+        runs[name] = lambda bf16=bf16: (lambda learn: timed(lambda: bare_loop(learn, args.alpha, bf16, args.device), args.device))(library())
     times = {name: [] for name in runs}
     for _ in range(args.repeats):
         for name,f in runs.items(): times[name].append(f())
     for name,ts in times.items():
         ratios = [a/b for a,b in zip(times['plain'], ts)]
-        print(f'{name:20} {statistics.median(ts):7.1f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
+        print(f'{name:20} {statistics.median(ts):7.2f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
+    for name in ('float32','bfloat16'):
+        over = [a/b-1 for a,b in zip(times[name], times[f'bare, {name}'])]
+        print(f'fastai adds {statistics.median(over):.1%} ({min(over):.1%} to {max(over):.1%}) to the bare loop in {name}')
+    rates = floors.rates(args.device)
+    print(f'this machine: {rates["float32"]/1e9:.0f} and {rates["bfloat16"]/1e9:.0f} GFLOP/s in float32 and bfloat16, {rates["bytes"]/1e9:.1f} GB/s')
+    for name in ('float32','bfloat16'):
+        f = floors.floors(plan, [o.spec.len for o in tasks], rates, name)
+        print(f'{name}: {f.ops/1e9:.0f} GFLOP, {f.moved/1e9:.1f} GB; arithmetic {f.arithmetic:.2f} s, bytes {f.bytes:.2f} s; reached: {f.arithmetic/statistics.median(times[name]):.0%} of the arithmetic floor')
