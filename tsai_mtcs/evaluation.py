@@ -78,12 +78,13 @@ def svm_eval(self:EncoderLearner,
     ks = [k for k in ks if len(test.rows[k])]
     if not ks: raise ValueError(f"expected at least one task with rows in the {test.split} split, found none in {tasks}")
     jobs,rows = [],[]
-    for k in (progress_bar(ks, leave=False) if self.shows_progress else ks):
+    largest_first = sorted(ks, key=lambda k: -len(train.rows[k])) # none of many processes is left alone with a large one at the end
+    for k in (progress_bar(largest_first, leave=False) if self.shows_progress else largest_first):
         start = time.perf_counter()
         jobs.append((embed_rows(self, train, k), embed_rows(self, test, k)))
         rows.append(dict(task=space.names[k], rows=len(test.rows[k]), embed_s=time.perf_counter()-start))
     scores = Parallel(n_jobs=n_jobs)(delayed(score_task)(*o, classifier) for o in jobs)
-    df = pd.DataFrame([{**r, **s} for r,s in zip(rows, scores)]).set_index('task')
+    df = pd.DataFrame([{**r, **s} for r,s in zip(rows, scores)]).set_index('task').loc[[space.names[k] for k in ks]]
     df = df[['rows','accuracy','balanced_accuracy','macro_f1','C','embed_s','fit_s','predict_s']]
     df.loc['mean'] = df.drop(columns='C').mean()
     return df.astype(dict(rows=int))
