@@ -62,20 +62,20 @@ def search_C(
     n_jobs:int=None, # Folds at a time, in threads, each with a kernel of its own; `None`: one, -1: one a core
 )->float: # The first of the best values of C
     "The penalty with the best accuracy in a stratified cross-validation, as scikit-learn's `GridSearchCV` finds it"
-    Z,grid = np.asarray(Z, np.float64),sorted(grid)
-    D = euclidean_distances(Z, squared=True)
+    Z,y,grid = np.asarray(Z, np.float64),np.asarray(y),sorted(grid)
     folds = StratifiedKFold(n_folds).split(Z, y)
-    scores = Parallel(n_jobs, prefer='threads')(delayed(_fold_scores)(D, y, _gamma(Z[train]), train, test, grid, max_iter) for train,test in folds)
+    scores = Parallel(n_jobs, prefer='threads')(delayed(_fold_scores)((Z[a], y[a]), (Z[b], y[b]), grid, max_iter) for a,b in folds)
     return grid[np.mean(scores, 0).argmax()]
 
-def _fold_scores(D, y, gamma, train, test, grid, max_iter):
+def _fold_scores(train, test, grid, max_iter):
     "Accuracy on a fold for each C, ascending"
-    K,K_test = (_rbf(D[np.ix_(rows, train)], gamma) for rows in (train, test))
+    (Z,y),gamma = train,_gamma(train[0])
+    K,K_test = (_rbf(euclidean_distances(o, Z, squared=True), gamma) for o in (Z, test[0]))
     scores,unbound = [],False
     for C in grid:
         if not unbound:
-            svc = SVC(C=C, kernel='precomputed', max_iter=max_iter).fit(K, y[train])
-            score = (svc.predict(K_test) == y[test]).mean()
+            svc = SVC(C=C, kernel='precomputed', max_iter=max_iter).fit(K, y)
+            score = (svc.predict(K_test) == test[1]).mean()
             unbound = not svc.fit_status_ and np.abs(svc.dual_coef_).max() < C
         scores.append(score)
     return scores
