@@ -47,7 +47,7 @@ def run(args, alpha, seed):
     tasks = archive.ucr_tasks(names(args), args.archive) if args.archive else archive.bundled_tasks(names(args))
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
-    learn = mtcs_learner(dls, alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
+    learn = mtcs_learner(dls.unwatched(), alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
     if args.bf16: learn.to_bf16()
     start = time.perf_counter()
     with learn.no_bar(), learn.no_logging():

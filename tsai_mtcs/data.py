@@ -240,6 +240,11 @@ class MultiTaskDataLoaders(DataLoaders):
         "Whether `valid` is the test split, for want of a validation split"
         return self.valid.dataset.split == 'test'
 
+    def unwatched(self):
+        "These loaders, without validation where it would show the test split"
+        if not self.monitors_test: return self
+        return type(self)(self.train, self.valid.new(self.valid.dataset.new_empty()), self.test, path=self.path, device=self.device)
+
     @property
     def space(self): return self.train_ds.space
     @property

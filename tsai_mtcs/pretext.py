@@ -44,8 +44,7 @@ def pretext_learner(
     **kwargs, # `Learner`'s
 )->PretextLearner: # Ready to fit
     "A learner of `model` on the series of `dls`; without a validation split there is no validation, for the test split isn't looked at"
-    if dls.monitors_test: dls = type(dls)(dls.train, dls.valid.new(dls.valid.dataset.new_empty()), dls.test, path=dls.path, device=dls.device)
-    return PretextLearner(dls, model, pretext_loss, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, **kwargs)
+    return PretextLearner(dls.unwatched(), model, pretext_loss, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, **kwargs)
 
 # %% ../nbs/12_pretext.ipynb #bff03c62
 @patch

@@ -136,8 +136,8 @@ class EncoderMethod(Method):
         return self.trained(MultiTaskDataLoaders.from_tasks(tasks, seed=seed, **{**self.loaders, **loaders}), bf16, fit, settings)
 
     def trained(self, dls, bf16, fit, settings):
-        "Make a learner and train it"
-        learn = self.factory(dls, **settings)
+        "Make a learner and train it; no time is spent on a validation that nobody reads"
+        learn = self.factory(dls.unwatched(), **settings)
         if bf16: learn.to_bf16()
         with learn.no_bar(), learn.no_logging(): self.fit_learner(learn, **fit)
         return learn
