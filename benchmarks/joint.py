@@ -25,7 +25,8 @@ SETTINGS = ('epochs','bs','lr','one_cycle','average','mask','bf16','schedule','v
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
-parser.add_argument('--tasks', default='UCR_SELECTED10', help='names of data sets, or BUNDLED, UCR_SELECTED10, UCR_TOP15 (those that the folder has)')
+parser.add_argument('--tasks', default='UCR_SELECTED10', help='names of data sets, or BUNDLED, UCR_SELECTED10, UCR_TOP15 (those that the folder has), or ALL that the folder has')
+parser.add_argument('--score', help='the data sets to score, named as in --tasks; left out: all that are trained on')
 parser.add_argument('--alphas', default='0.1,0')
 parser.add_argument('--seeds', default='0,1,2')
 parser.add_argument('--epochs', type=int, default=5)
@@ -38,13 +39,15 @@ parser.add_argument('--mask', help="hide steps while training: binomial or conti
 parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
 parser.add_argument('--valid-pct', type=float, default=0.)
 parser.add_argument('--n-jobs', type=int, default=2)
+parser.add_argument('--models', type=Path, help='folder to keep each trained model in')
 parser.add_argument('--out', type=Path, help='CSV file to append to')
 parser.add_argument('--summary', type=Path, help='print the means of a CSV file and stop')
 
 
 def run(args, alpha, seed):
-    "Train on all tasks, score each; a row a task"
-    tasks = archive.ucr_tasks(names(args), args.archive) if args.archive else archive.bundled_tasks(names(args))
+    "Train on all tasks, score those asked for; a row a task"
+    wanted = names(args.tasks, args.archive)
+    tasks = archive.ucr_tasks(wanted, args.archive) if args.archive else archive.bundled_tasks(wanted)
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
     learn = mtcs_learner(dls.unwatched(), alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
@@ -53,7 +56,9 @@ def run(args, alpha, seed):
     with learn.no_bar(), learn.no_logging():
         (learn.fit_one_cycle if args.one_cycle else learn.fit)(args.epochs)
         train_s,split = time.perf_counter()-start, 1 if args.valid_pct else 2
-        df = results_table(dict(head=learn.validate_tasks(split), svm=learn.svm_eval(split, n_jobs=args.n_jobs))).drop('mean')
+        if args.models: learn.save_pretrained(args.models/f'{args.tasks}_epochs{args.epochs}_alpha{alpha}_seed{seed}')
+        scored = names(args.score, args.archive) if args.score else wanted
+        df = results_table(dict(head=learn.validate_tasks(split), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]
     return df.reset_index().assign(alpha=alpha, seed=seed, **settings(args), train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
 
 
@@ -62,10 +67,11 @@ def settings(args):
     return {o: getattr(args, o) or 'none' if o == 'mask' else getattr(args, o) for o in SETTINGS}
 
 
-def names(args):
+def names(wanted, folder):
     "The data sets asked for, of a list of the paper's those that the folder has"
-    if not hasattr(archive, args.tasks): return args.tasks.split(',')
-    return [o for o in getattr(archive, args.tasks) if not args.archive or (Path(args.archive)/o).is_dir()]
+    if wanted == 'ALL': return sorted(o.name for o in Path(folder).iterdir() if o.is_dir())
+    if not hasattr(archive, wanted): return wanted.split(',')
+    return [o for o in getattr(archive, wanted) if not folder or (Path(folder)/o).is_dir()]
 
 
 def summary(path):

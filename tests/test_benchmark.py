@@ -119,3 +119,24 @@ def test_a_failed_job_is_told(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr()
     assert 'failed: broken on GunPoint, seed 0: RuntimeError: expected a miracle' in out.err and '1 of the jobs failed' in out.err
     assert '| GunPoint | **0.907** |' in out.out
+
+def test_figure_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    archive,out,trained = tmp_path/'archive',tmp_path/'out',[]
+    rows = np.random.default_rng(0).normal(size=(24,32)).cumsum(1)
+    for name in ('a','b'):
+        (archive/name).mkdir(parents=True)
+        for part in ('TRAIN','TEST'): np.savetxt(archive/name/f'{name}_{part}.tsv', np.c_[np.arange(24)%3, rows], delimiter='\t')
+    small = dict(device='cpu', arch_config=dict(hidden=8, feats=16, depth=3))
+    for name,settings in {'TS2Vec, joint':dict(steps=2), 'MTCS':dict(epochs=1)}.items():
+        class Noted(type(METHODS[name])):
+            def train(self, *args, **kwargs):
+                trained.append(self.name)
+                return super().train(*args, **kwargs)
+        monkeypatch.setitem(METHODS, name, Noted(**{**vars(METHODS[name]), 'settings':{**METHODS[name].settings, **small, **settings}}))
+    run = ['reproduce','figure2','--archive',str(archive),'--tasks','a,b','--out',str(out)]
+    assert main(run) == 0 and trained == ['TS2Vec, joint','MTCS'] and (out/'figure2.png').is_file()
+    S = pd.read_csv(out/'figure2_MTCS_seed0.csv', index_col='task')
+    assert list(S) == ['a','b'] and np.allclose(np.diag(S), 1) and np.allclose(S, S.T)
+    (out/'figure2_MTCS_seed0.csv').unlink()
+    assert main(run) == 0 and trained == ['TS2Vec, joint','MTCS','MTCS']
+    assert main([*run,'--tasks','b']) == 2 and 'is of a, b, this figure of b; name another folder' in capsys.readouterr().err

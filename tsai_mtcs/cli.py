@@ -6,7 +6,7 @@
 __all__ = ['SETTINGS', 'DEMO', 'train', 'evaluate', 'read_series', 'predict', 'embed', 'demo', 'make_parser', 'main']
 
 # %% ../nbs/30_cli.ipynb #cfbfe1ca
-import argparse, json, re, sys, warnings
+import argparse, json, os, re, sys, warnings
 from pathlib import Path
 
 from .cli_benchmark import add_commands
@@ -201,6 +201,7 @@ def main(
     "The `mtcs` command"
     args = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore::FutureWarning') # for the processes of `--n-jobs`
     try: args.command(args)
     except (ValueError, OSError, ImportError) as e: code,text = 2,str(e)
     except KeyboardInterrupt as e: code,text = 130,str(e) or 'stopped'

@@ -80,21 +80,31 @@ def reproduce(args):
 
 # %% ../nbs/31_cli_benchmark.ipynb #603c0a7a
 def _figure2(methods, tasks, args):
-    "Covariance similarity of tasks, side by side, as a picture and as tables"
+    "Covariance similarity of tasks, side by side, as a picture and as tables; a method whose table is there isn't trained again"
     import matplotlib.pyplot as plt
-    from tsai_mtcs.all import MTCSLearner # noqa: F401 (adds task_similarity to the learners)
-    from tsai_mtcs.baselines.methods import METHODS
     from tsai_mtcs.files import write_whole
-    seed,settings = split_seeds(args.seeds)[0],dict(bf16=True) if args.bf16 else {}
+    from tsai_mtcs.similarity import plot_similarity
     fig,axs = plt.subplots(1, 2, figsize=(14,7), layout='constrained')
-    for ax,name in zip(axs, methods):
-        (_,learn,_), = METHODS[name].fit(tasks, seed, **settings).parts
-        with learn.no_bar(): learn.plot_task_similarity(ax=ax)
-        ax.set_title(name)
-        with write_whole(Path(args.out)/f"figure2_{name.replace(', ','_')}.csv") as f: f.write(learn.task_similarity().to_csv().encode())
+    for ax,name in zip(axs, methods): plot_similarity(_similarity(name, tasks, args), ax).set_title(name)
     with write_whole(Path(args.out)/'figure2.png') as f: fig.savefig(f, dpi=150)
     plt.close(fig)
     print(f"The figure and its numbers are in {args.out}")
+
+def _similarity(method, tasks, args):
+    "The table of a method, read from where it was written"
+    import pandas as pd
+    from tsai_mtcs.baselines.methods import METHODS
+    from tsai_mtcs.files import write_whole
+    import tsai_mtcs.similarity # noqa: F401 (adds task_similarity to the learners)
+    seed,names = split_seeds(args.seeds)[0],[o.name for o in tasks]
+    path = Path(args.out)/f"figure2_{method.replace(', ','_')}_seed{seed}{'_bf16' if args.bf16 else ''}.csv"
+    if not path.is_file():
+        (_,learn,_), = METHODS[method].fit(tasks, seed, **(dict(bf16=True) if args.bf16 else {})).parts
+        with write_whole(path) as f: f.write(learn.task_similarity().to_csv().encode())
+    S = pd.read_csv(path, index_col='task')
+    if list(S) != names: raise ValueError(f"{path} is of {', '.join(S)}, this figure of {', '.join(names)}; name another folder")
+    return S
+
 
 # %% ../nbs/31_cli_benchmark.ipynb #73615c2e
 def add_commands(
