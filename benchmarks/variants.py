@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Variants of a method's settings beside each other: where nobody published them, and what the sharing loss's two do.
+
+    python benchmarks/variants.py TNC TS-TCC TST --archive UCRArchive_2018 --tasks ChlorineConcentration,ECG5000,TwoPatterns --valid-pct .25 --n-jobs 2 --bf16 --out choices
+    python benchmarks/variants.py MTCS --archive UCRArchive_2018 --tasks Lightning2,Lightning7 --seeds 0,1 --bf16 --out lightning
+
+What a name doesn't say is as in `METHODS`. The SVM is scored: on the test split, or with `--valid-pct` on a part of the training rows that is
+held out, for choices. A run that has ended is kept in the folder and isn't run again. `--csv` writes all results as one file.
+"""
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tsai_mtcs.archive import ucr_tasks
+from tsai_mtcs.baselines.methods import METHODS
+from tsai_mtcs.benchmark import run_benchmark
+
+VARIANTS = {
+    'MTCS': {'alpha 0':dict(alpha=0.), 'alpha 0.1':{}, 'alpha 1':dict(alpha=1.), 'alpha 0.1, tau 1':dict(tau=1.), 'alpha 0.1, tau 4':dict(tau=4.)},
+    'TNC': {'as it is':{}, 'windows of a quarter':dict(share=.25), 'w 0.2':dict(w=.2), 'mean of the windows':dict(pool='mean')},
+    'TS-TCC': {'as it is':{}, 'views of Epilepsy':dict(scale=.001, jitter=.001, max_segments=5, future=10), '160 epochs':dict(epochs=160)},
+    'TST': {'10 epochs':dict(epochs=10), '40 epochs':dict(epochs=40)},
+}
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('methods', nargs='+', choices=list(VARIANTS))
+parser.add_argument('--archive', required=True, help='folder of the UCR archive')
+parser.add_argument('--tasks', required=True, help='names of data sets, comma-separated')
+parser.add_argument('--only', help='only these variants, parted by semicolons')
+parser.add_argument('--seeds', default='0')
+parser.add_argument('--valid-pct', type=float, default=0.)
+parser.add_argument('--n-jobs', type=int)
+parser.add_argument('--bf16', action='store_true')
+parser.add_argument('--out', required=True, help='folder of the runs')
+parser.add_argument('--csv', type=Path, help='file to write the results to')
+
+
+def variants(method, only=None):
+    "The variants of a method, as methods"
+    base = METHODS[method]
+    wanted = {k: v for k,v in VARIANTS[method].items() if only is None or k in only}
+    return [replace(base, name=f'{method}, {name}', settings={**base.settings, **settings}) for name,settings in wanted.items()]
+
+
+if __name__ == '__main__':
+    args = parser.parse_args()
+    methods = [v for o in args.methods for v in variants(o, args.only and args.only.split(';'))]
+    tasks = ucr_tasks(args.tasks.split(','), args.archive)
+    results = run_benchmark(methods, tasks, list(map(int, args.seeds.split(','))), args.out, args.n_jobs, args.bf16, args.valid_pct)
+    table = results.pivot_table(index='method', columns='task', values='accuracy', sort=False)
+    table['mean'] = table.mean(axis=1)
+    print(table.round(3).to_string())
+    if args.csv: results.to_csv(args.csv, index=False)
