@@ -36,7 +36,10 @@ class ConvBlock(nn.Module):
         self.conv2 = DilatedConv(n_out, n_out, dilation, kernel_size)
         self.shortcut = DilatedConv(n_in, n_out, 1, 1) if project or n_in != n_out else nn.Identity()
 
-    def forward(self, x): return self.conv2(F.gelu(self.conv1(F.gelu(x))))+self.shortcut(x)
+    def forward(self, x):
+        z = self.conv1(F.gelu(x))
+        if z.requires_grad: return self.conv2(F.gelu(z))+self.shortcut(x)
+        return self.conv2(torch.ops.aten.gelu_(z)).add_(self.shortcut(x)) # no gradient asks for what is overwritten here
 
 # %% ../nbs/04_encoders.ipynb #d295094e
 def binomial_mask(bs, n, device=None, p=.5):
@@ -94,6 +97,7 @@ def masked_max(
 )->Tensor: # `(bs, feats)`; 0 where no step holds a value
     "Maximum over the steps that hold a value, after dropout"
     z,held = z.transpose(1,2),held.transpose(1,2)
+    if not (dropout or z.requires_grad): return torch.where(held.any(1), z.masked_fill(~held, -torch.inf).amax(1), 0)
     with torch.no_grad():
         keep,scale = _dropout_mask(z, dropout) if dropout else (None,1.)
         seen = torch.where(keep, z, 0) if dropout else z

@@ -47,13 +47,13 @@ class EncoderModel(nn.Module):
 def in_batches(self:EncoderModel,
     f, # What to compute of a batch `(bs, vars, len)` on the model's device
     X:np.ndarray, # Scaled series `(n, vars, len)`
-    steps:int=None, # Steps of a batch, over all its series; `None`: 2^14 on a CPU, whose cache holds what they take, 2^18 on a GPU
+    steps:int=None, # Steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), whose cache holds what they take, 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->np.ndarray: # `f` of all series, float32
     "Run `f` over series in batches of bounded size, in eval mode"
     device,training = next(self.parameters()).device,self.training
-    size = max(1, (steps or (2**14 if device.type == 'cpu' else 2**18))//X.shape[-1])
+    size = max(1, (steps or 2**(18 if device.type != 'cpu' else 14 if bf16 else 13))//X.shape[-1])
     starts = range(0, len(X), size)
     self.eval()
     try:
@@ -67,7 +67,7 @@ def in_batches(self:EncoderModel,
 def embed(self:EncoderModel,
     X, # Series, as `as_series` takes them, or a `Task`
     task:str=None, # Scale by the statistics of this task; `None`: of the `Task` given, or of `X` itself
-    steps:int=None, # Steps of a batch, over all its series; `None`: 2^14 on a CPU, whose cache holds what they take, 2^18 on a GPU
+    steps:int=None, # Steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), whose cache holds what they take, 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->np.ndarray: # Embeddings `(n, feats)`
@@ -101,7 +101,7 @@ class MTCSModel(EncoderModel):
 def predict(self:MTCSModel,
     X, # Series, as `as_series` takes them: an array, or a list of unequal ones
     task:str, # The task whose labels to predict
-    steps:int=None, # Steps of a batch, over all its series; `None`: 2^14 on a CPU, whose cache holds what they take, 2^18 on a GPU
+    steps:int=None, # Steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), whose cache holds what they take, 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->tuple: # Labels `(n,)` and probabilities `(n, labels of the task)`
