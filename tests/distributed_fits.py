@@ -14,7 +14,7 @@ from tsai.models.FCNPlus import FCNPlus
 from tsai_mtcs.averaging import AverageWeights
 from tsai_mtcs.baselines.ts2vec import ts2vec_learner
 from tsai_mtcs.checkpoint import Checkpoint
-from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.data import MultiTaskDL, MultiTaskDataLoaders
 from tsai_mtcs.distributed import DistributedFit
 from tsai_mtcs.encoders import MMoEEncoder
 from tsai_mtcs.learner import mtcs_learner
@@ -36,10 +36,15 @@ class MeanOfPairs(Callback):
     def before_step(self):
         if self.iter%2 == 0: raise CancelBatchException
 
+class BothRanks(MultiTaskDL):
+    "The batches of two ranks, in turn"
+    def __len__(self): return super().__len__()+super().__len__()%2
+    def own(self, plan, rank, world): return [o for step in zip(*(super(BothRanks, self).own(plan, r, 2) for r in (0,1))) for o in step]
+
 @contextmanager
 def pairs(learn):
-    "Two processes in one; an odd number of batches is made even by the first"
-    learn.dls.train.own = lambda plan: [*plan, *plan[:len(plan)%2]]
+    "Two processes in one"
+    learn.dls.train.__class__ = BothRanks
     with learn.added_cbs(MeanOfPairs()): yield
 
 def world_of_two(learn): return learn.distrib_ctx() if num_distrib() else pairs(learn)

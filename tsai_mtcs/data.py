@@ -19,7 +19,7 @@ from tsai.data.core import TSTensor
 
 from .labels import LabelSpace, decode, encode
 from .lazy import LazySeries
-from .schedules import batch_counts, epoch_plan
+from .schedules import batch_counts, epoch_plan, shared_steps
 from .tasks import Task, hold_out
 
 # %% ../nbs/03_data.ipynb #415bf9cf
@@ -129,7 +129,7 @@ class MultiTaskDL(TfmdDL):
 
     def __len__(self):
         counts = batch_counts(self._n, self.bs, self.schedule, self.temperature, steps=self.steps) if self.shuffle else batch_counts(self._n, self.bs, 'proportional')
-        return len(self.own(range(counts.sum())))
+        return math.ceil(counts.sum()/self.world) if self.shuffle else len(range(self.rank, counts.sum(), self.world))
     def get_idxs(self): return list(range(len(self)))
     def sample(self): return (b for i,b in enumerate(self._DataLoader__idxs) if i%self.num_workers == self.offs)
     def create_batches(self, samps):
@@ -137,10 +137,11 @@ class MultiTaskDL(TfmdDL):
             x,y = self.dataset.batch(*self.plan[i])
             yield x.as_subclass(TSTensor), y
 
-    def own(self, plan):
-        "The batches of `plan` that are this rank's; in training, where all ranks must take as many, the first come again to fill the last step"
-        n = math.ceil(len(plan)/self.world)*self.world if self.shuffle else len(plan)
-        return [plan[i%len(plan)] for i in range(self.rank, n, self.world)]
+    def own(self, plan, rank, world):
+        "The batches of `plan` that are a rank's; in training one of each of `shared_steps`"
+        if not self.shuffle: return plan[rank::world]
+        costs = [len(rows)*self.space.specs[k].len for k,rows in plan]
+        return [o[rank] for o in shared_steps(plan, costs, world)]
 
     def before_iter(self):
         super().before_iter()
@@ -148,7 +149,7 @@ class MultiTaskDL(TfmdDL):
         else:
             plan = epoch_plan(self._n, self.bs, self.schedule, self.temperature, (self.seed, self.epoch), self.steps)
             self.epoch += 1
-        self.plan = self.own(plan)
+        self.plan = self.own(plan, self.rank, self.world)
 
     def one_batch(self):
         "A batch, without changing which batches training will see"
