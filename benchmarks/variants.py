@@ -13,11 +13,14 @@ from pathlib import Path
 
 from tsai_mtcs.archive import ucr_tasks
 from tsai_mtcs.baselines.methods import METHODS
+from tsai_mtcs.baselines.tnc import WindowGRU
 from tsai_mtcs.benchmark import run_benchmark
 
 VARIANTS = {
     'MTCS': {'alpha 0':dict(alpha=0.), 'alpha 0.1':{}, 'alpha 1':dict(alpha=1.), 'alpha 0.1, tau 1':dict(tau=1.), 'alpha 0.1, tau 4':dict(tau=4.)},
-    'TNC': {'windows of a tenth':dict(share=.1), 'windows of a quarter':{}, 'w 0.2':dict(share=.1, w=.2), 'mean of the windows':dict(share=.1, pool='mean')},
+    'TNC': {'TS2Vec encoder, quarter':{}, 'TS2Vec encoder, tenth':dict(share=.1),
+            **{name: dict(arch=WindowGRU, steps=1500, **o) for name,o in {'windows of a tenth':dict(share=.1), 'windows of a quarter':{},
+               'w 0.2':dict(share=.1, w=.2), 'mean of the windows':dict(share=.1, arch_config=dict(pool='mean'))}.items()}},
     'TS-TCC': {'views of HAR':{}, 'views of Epilepsy':dict(scale=.001, jitter=.001, max_segments=5, future=10)},
     'TST': {'10 epochs':dict(epochs=10), '40 epochs':dict(epochs=40)},
 }

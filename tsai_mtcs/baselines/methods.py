@@ -20,7 +20,7 @@ from fastai.torch_core import set_seed
 from ..archive import _check_name
 from .classifiers import InceptionTime, dtw_1nn, multirocket_hydra
 from .tloss import tloss_combined, tloss_learner, tloss_steps
-from .tnc import tnc_learner, tnc_steps
+from .tnc import WindowConv, tnc_learner, tnc_steps
 from .ts2vec import ts2vec_learner, ts2vec_steps
 from .tst import tst_learner
 from .tstcc import tstcc_learner
@@ -206,7 +206,7 @@ METHODS = {o.name: o for o in (
     EncoderMethod(name='T-Loss', about='self-supervised: a piece of a series is nearer to it than pieces of others', **_tloss),
     CombinedTLoss(name='T-Loss, combined', about='T-Loss with 1, 2, 5 and 10 negatives, four encoders side by side', **_tloss),
     EncoderMethod(name='TNC', about='self-supervised: windows that are near in time from those that are far', factory=tnc_learner,
-                  fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10), settings=dict(share=.25)),
+                  fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10), settings=dict(arch=WindowConv, share=.25, steps=500)),
     EncoderMethod(name='TS-TCC', about='self-supervised: one view of a series foretells the other', factory=tstcc_learner,
                   fit_learner=partial(fit_for_epochs, epochs=40), loaders=dict(bs=128)),
     EncoderMethod(name='TST', about='self-supervised: a transformer fills in hidden values', factory=tst_learner,
