@@ -8,6 +8,7 @@ the largest difference over their standard deviation.
 """
 import argparse, statistics, warnings
 
+import floors
 import plain
 import torch
 from fastai.torch_core import set_seed
@@ -36,8 +37,9 @@ if __name__ == '__main__':
 
     embeddings = {}
     def plainly(): embeddings['plain'] = [plain.embed(other, X, device=args.device) for X in scaled]
-    def library(bf16): embeddings[bf16] = [learn.model.embed(X, o.name, bf16=bf16) for o,X in rows]
-    runs = {'plain, float32':plainly, 'embed, float32':lambda: library(False), 'embed, bfloat16':lambda: library(True)}
+    def library(name): embeddings[name] = [learn.model.embed(X, o.name, bf16=name == 'bfloat16') for o,X in rows]
+    formats = floors.formats(args.device)
+    runs = {'plain, float32':plainly, **{f'embed, {o}': lambda o=o: library(o) for o in formats}}
     times = {name: [] for name in runs}
     for _ in range(args.repeats):
         for name,f in runs.items(): times[name].append(timed(f, args.device))
@@ -45,6 +47,6 @@ if __name__ == '__main__':
     for name,ts in times.items():
         ratios = [a/b for a,b in zip(times['plain, float32'], ts)]
         print(f'{name:16} {statistics.median(ts):7.1f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
-    for bf16,name in ((False,'float32'), (True,'bfloat16')):
-        apart = max(abs(a-b).max()/b.std() for a,b in zip(embeddings[bf16], embeddings['plain']))
+    for name in formats:
+        apart = max(abs(a-b).max()/b.std() for a,b in zip(embeddings[name], embeddings['plain']))
         print(f'{name}: largest difference over standard deviation {apart:.1e}')

@@ -18,9 +18,15 @@ from types import SimpleNamespace
 import torch
 
 from tsai_mtcs.encoders import TS2VecEncoder
+from tsai_mtcs.learner import emulates_bf16
 
 H100 = dict(float32=67e12, bfloat16=989e12, bytes=3.35e12)
 SIZE = dict(float32=4, bfloat16=2)
+
+
+def formats(device):
+    "The formats worth timing on a device: a processor that only emulates bfloat16 would take minutes to tell so"
+    return [o for o in SIZE if o == 'float32' or not emulates_bf16(torch.device(device))]
 
 
 def operations(n, encoder=None):
@@ -44,7 +50,7 @@ def floors(plan, lens, rates, dtype):
 
 
 def rates(device='cpu', n=2048):
-    "Operations a second in float32 and bfloat16 and bytes a second, measured"
+    "Operations a second in each of `formats` and bytes a second, measured"
     def seconds(f, repeats=5):
         f()
         times = []
@@ -55,7 +61,7 @@ def rates(device='cpu', n=2048):
             times.append(time.perf_counter()-start)
         return min(times)
     found = {}
-    for name in SIZE:
+    for name in formats(device):
         a,b = (torch.randn(n, n, device=device, dtype=getattr(torch, name)) for _ in range(2))
         found[name] = 2*n**3/seconds(lambda: a@b)
     big = torch.ones(2**27, device=device)
@@ -63,9 +69,14 @@ def rates(device='cpu', n=2048):
     return {**found, 'bytes':2*big.nbytes/seconds(lambda: out.copy_(big))}
 
 
+def in_words(rates):
+    "Rates to print"
+    return ', '.join(f'{rates[o]/1e9:.0f} GFLOP/s in {o}' for o in SIZE if o in rates)+f', {rates["bytes"]/1e9:.1f} GB/s'
+
+
 def table(plan, lens, rates):
-    "Lines of a table: floors in both formats"
-    for dtype in SIZE:
+    "Lines of a table: floors in each format whose rate is known"
+    for dtype in [o for o in SIZE if o in rates]:
         f = floors(plan, lens, rates, dtype)
         yield f'{dtype:9} {f.ops/1e9:10,.1f} GFLOP {f.moved/1e9:7.2f} GB   arithmetic {f.arithmetic*1000:11,.2f} ms   bytes {f.bytes*1000:10,.2f} ms'
 
@@ -82,8 +93,7 @@ if __name__ == '__main__':
     tasks = load(args)
     lens,plan = [o.spec.len for o in tasks],epoch_plan([len(o.train) for o in tasks], 32)
     here = rates(args.device)
-    print(f'{len(tasks)} data sets, {len(plan)} steps an epoch, {args.epochs} epochs; this machine ({args.device}, {torch.get_num_threads()} threads): '
-          f'{here["float32"]/1e9:.0f} and {here["bfloat16"]/1e9:.0f} GFLOP/s, {here["bytes"]/1e9:.1f} GB/s')
+    print(f'{len(tasks)} data sets, {len(plan)} steps an epoch, {args.epochs} epochs; this machine ({args.device}, {torch.get_num_threads()} threads): {in_words(here)}')
     for name,rate in dict(here=here, H100=H100).items():
         for line in table(plan*args.epochs, lens, rate): print(f'{name:5} the whole run  {line}')
         for line in table([plan[0]], [sum(len(r)*lens[k] for k,r in plan)/sum(len(r) for _,r in plan)]*len(lens), rate): print(f'{name:5} a mean step     {line}')

@@ -108,22 +108,23 @@ if __name__ == '__main__':
     print(f'{len(tasks)} data sets, {len(plan)} of {sum(-(-len(o.train)//32) for o in tasks)} steps, torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads')
     print(f'largest difference of the losses, float32, no dropout: first step {abs(seen[0]-reference[0]):.1e}, first ten {max(abs(a-b) for a,b in zip(seen[:10], reference)):.1e}')
 
+    formats = floors.formats(args.device)
     runs = {'plain': lambda: timed(other(library()), args.device)}
-    for name,kw in {'float32':{}, 'bfloat16':dict(bf16=True), 'float32, alpha 0':dict(alpha=0.), 'bfloat16, alpha 0':dict(bf16=True, alpha=0.)}.items():
-        runs[name] = lambda kw=kw: (lambda learn: timed(lambda: quiet_fit(learn), args.device))(library(**kw))
-    for name,bf16 in {'bare, float32':False, 'bare, bfloat16':True}.items():
-        runs[name] = lambda bf16=bf16: (lambda learn: timed(lambda: bare_loop(learn, args.alpha, bf16, args.device), args.device))(library())
+    for name in formats:
+        for label,kw in {name:{}, f'{name}, alpha 0':dict(alpha=0.)}.items():
+            runs[label] = lambda kw=dict(kw, bf16=name == 'bfloat16'): (lambda learn: timed(lambda: quiet_fit(learn), args.device))(library(**kw))
+        runs[f'bare, {name}'] = lambda bf16=name == 'bfloat16': (lambda learn: timed(lambda: bare_loop(learn, args.alpha, bf16, args.device), args.device))(library())
     times = {name: [] for name in runs}
     for _ in range(args.repeats):
         for name,f in runs.items(): times[name].append(f())
     for name,ts in times.items():
         ratios = [a/b for a,b in zip(times['plain'], ts)]
         print(f'{name:20} {statistics.median(ts):7.2f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
-    for name in ('float32','bfloat16'):
+    for name in formats:
         over = [a/b-1 for a,b in zip(times[name], times[f'bare, {name}'])]
         print(f'fastai adds {statistics.median(over):.1%} ({min(over):.1%} to {max(over):.1%}) to the bare loop in {name}')
     rates = floors.rates(args.device)
-    print(f'this machine: {rates["float32"]/1e9:.0f} and {rates["bfloat16"]/1e9:.0f} GFLOP/s in float32 and bfloat16, {rates["bytes"]/1e9:.1f} GB/s')
-    for name in ('float32','bfloat16'):
+    print(f'this machine: {floors.in_words(rates)}')
+    for name in formats:
         f = floors.floors(plan, [o.spec.len for o in tasks], rates, name)
         print(f'{name}: {f.ops/1e9:.0f} GFLOP, {f.moved/1e9:.1f} GB; arithmetic {f.arithmetic:.2f} s, bytes {f.bytes:.2f} s; reached: {f.arithmetic/statistics.median(times[name]):.0%} of the arithmetic floor')
