@@ -58,7 +58,7 @@ def run(args, alpha, seed):
         train_s,split = time.perf_counter()-start, 1 if args.valid_pct else 2
         if args.models: learn.save_pretrained(args.models/f'{args.tasks}_epochs{args.epochs}_alpha{alpha}_seed{seed}')
         scored = names(args.score, args.archive) if args.score else wanted
-        df = results_table(dict(head=learn.validate_tasks(split), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]
+        df = results_table(dict(head=learn.validate_tasks(split, scored), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]
     return df.reset_index().assign(alpha=alpha, seed=seed, **settings(args), train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
 
 

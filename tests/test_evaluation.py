@@ -175,6 +175,7 @@ def test_jobs_find_the_same(trained, backend):
 def test_part_of_the_tasks_and_other_splits(trained):
     want = trained.svm_eval()[SCORES]
     pd.testing.assert_frame_equal(trained.svm_eval(tasks=['machine'])[SCORES][:1], want[1:2])
+    pd.testing.assert_frame_equal(trained.svm_eval(tasks='machine')[SCORES][:1], want[1:2])
     pd.testing.assert_frame_equal(trained.svm_eval(ds_idx=1)[SCORES], want)
     held = quiet_learner(dls=MultiTaskDataLoaders.from_tasks(synth_tasks(), valid_pct=.25, bs=16, device='cpu'))
     assert held.svm_eval(ds_idx=1).rows.tolist()[:2] == [len(held.dls[o].valid_ds) for o in ('waves','machine')] == [8,8]

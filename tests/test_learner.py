@@ -182,6 +182,9 @@ def test_validate_tasks_is_what_predict_gets_right(trained, ds_idx):
         assert df.accuracy[t.name] == pytest.approx((labels == t.y[rows]).mean())
         assert df.loss[t.name] == pytest.approx(loss, rel=1e-4)
     assert df.accuracy['mean'] == pytest.approx(df.accuracy.iloc[:2].mean())
+    one = trained.validate_tasks(ds_idx, 'machine')
+    assert list(one.index) == ['machine','mean'] and one.loc['machine'].tolist() == pytest.approx(df.loc['machine'].tolist())
+    with pytest.raises(ValueError, match='nope'): trained.validate_tasks(ds_idx, ['nope'])
 
 def test_record_of_the_fit_outlives_an_evaluation():
     learn = quiet_learner()

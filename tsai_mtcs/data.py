@@ -84,10 +84,10 @@ class MultiTaskDataset:
         "Targets of task `k` as an array"
         return self.store.y[k].cpu().numpy()[self.rows[k]]
 
-    def only(self, name):
-        "The rows of one task, in the same label space"
-        k = self.space.task(name)
-        return MultiTaskDataset(self.store, [o if i == k else o[:0] for i,o in enumerate(self.rows)], self.split)
+    def only(self, *names):
+        "The rows of these tasks, in the same label space"
+        ks = {self.space.task(o) for o in names}
+        return MultiTaskDataset(self.store, [o if i in ks else o[:0] for i,o in enumerate(self.rows)], self.split)
 
     def need_rows(self):
         "Raise `ValueError` where there are no rows to look at"

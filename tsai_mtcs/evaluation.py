@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
+from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
 from joblib import Parallel, delayed
 from sklearn.dummy import DummyClassifier
@@ -74,7 +75,7 @@ def svm_eval(self:EncoderLearner,
     "Fit and score a classifier on the frozen embeddings of each task"
     if classifier not in CLASSIFIERS: raise ValueError(f"there is no classifier {classifier!r}; known: {', '.join(CLASSIFIERS)}")
     train,test,space = self.dls.train_ds.need_rows(),self.dls[ds_idx].dataset.need_rows(),self.dls.space
-    ks = [space.task(o) for o in (space.names if tasks is None else tasks)]
+    ks = [space.task(o) for o in (space.names if tasks is None else L(tasks))]
     ks = [k for k in ks if len(test.rows[k])]
     if not ks: raise ValueError(f"expected at least one task with rows in the {test.split} split, found none in {tasks}")
     jobs,rows = [],[]

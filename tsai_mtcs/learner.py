@@ -173,10 +173,10 @@ class MTCSLearner(EncoderLearner):
         if with_decoded: res.insert(i+2, predicted(res[i], res[i+1], self.model.space))
         return tuple(res)
 
-    def validate_tasks(self, ds_idx=2):
-        "Accuracy and loss of each task as a DataFrame; `ds_idx` 0: training, 1: validation, 2: test split"
-        dl = self.dls[ds_idx].new(shuffle=False)
-        dl.dataset.need_rows()
+    def validate_tasks(self, ds_idx=2, tasks=None):
+        "Accuracy and loss of each of these tasks (`None`: all) as a DataFrame; `ds_idx` 0: training, 1: validation, 2: test split"
+        ds = self.dls[ds_idx].dataset
+        dl = self.dls[ds_idx].new((ds if tasks is None else ds.only(*L(tasks))).need_rows(), shuffle=False)
         if not self._grab_cbs(TaskTally): self.add_cb(TaskTally())
         self.validate(dl=dl)
         return self.task_tally.frame()
