@@ -57,7 +57,7 @@ def benchmark(args):
 
 # %% ../nbs/31_cli_benchmark.ipynb #caa59638
 TABLES = dict(
-    table1=('UCR_TOP15', ('MTCS','MTL','MTCS, as printed','MTL, as printed','TS2Vec','T-Loss','TNC','TS-TCC','TST','1-NN DTW')),
+    table1=('UCR_TOP15', ('MTCS','MTL','MTCS, as printed','MTL, as printed','TS2Vec','T-Loss','TNC','TS-TCC','TST','1-NN DTW','TS2Vec, joint','MTCS, MMoE')),
     table2=('UCR_SELECTED10', ('MTCS','MTL','MTCS, as printed','MTL, as printed','TS2Vec')),
     figure2=('UCR_SELECTED10', ('TS2Vec, joint','MTCS')))
 

@@ -25,6 +25,7 @@ from .ts2vec import ts2vec_learner, ts2vec_steps
 from .tst import tst_learner
 from .tstcc import tstcc_learner
 from ..data import MultiTaskDataLoaders
+from ..encoders import MMoEEncoder
 from ..evaluation import class_scores # the module adds `svm_eval` to the learner
 from ..learner import mtcs_learner
 from ..model import _as_array
@@ -187,9 +188,9 @@ class CombinedTLoss(EncoderMethod):
         return tloss_combined([super(CombinedTLoss, self).trained(dls, bf16, fit, {**settings, 'K':k}) for k in Ks])
 
 # %% ../../nbs/26_baselines.methods.ipynb #12788410
-def _supervised(name, about, alpha, joint=True, recipe=RECIPE):
+def _supervised(name, about, alpha, joint=True, recipe=RECIPE, **settings):
     "A method that trains the paper's model"
-    settings = dict(alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'])
+    settings = dict(alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings)
     return EncoderMethod(name=name, about=about, joint=joint, factory=mtcs_learner, fit_learner=fit_supervised, loaders=recipe['loaders'], settings=settings)
 
 _ts2vec = dict(factory=ts2vec_learner, fit_learner=partial(fit_for_steps, count=ts2vec_steps), loaders=dict(bs=8))
@@ -201,6 +202,7 @@ METHODS = {o.name: o for o in (
     _supervised('MTL, single', 'the same encoder, trained on one task at a time', 0., joint=False),
     _supervised('MTCS, as printed', "MTCS with the paper's settings as they stand", .1, recipe=PRINTED),
     _supervised('MTL, as printed', "MTL with the paper's settings as they stand", 0., recipe=PRINTED),
+    _supervised('MTCS, MMoE', 'MTCS with four experts and a gate for each task as the encoder', .1, arch=MMoEEncoder),
     EncoderMethod(name='TS2Vec', about='self-supervised: crops of a series agree where they overlap', **_ts2vec),
     EncoderMethod(name='TS2Vec, joint', about='TS2Vec, one encoder for all tasks', joint=True, **_ts2vec),
     EncoderMethod(name='T-Loss', about='self-supervised: a piece of a series is nearer to it than pieces of others', **_tloss),
