@@ -11,6 +11,7 @@ spread over seeds.
 import argparse, platform, time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from fastai.torch_core import set_seed
@@ -20,8 +21,9 @@ from tsai_mtcs.averaging import AverageWeights
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import results_table
 from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.tasks import Task
 
-SETTINGS = ('epochs','bs','lr','one_cycle','average','mask','bf16','schedule','valid_pct')
+SETTINGS = ('epochs','bs','lr','one_cycle','average','mask','bf16','schedule','valid_pct','scale')
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
@@ -38,6 +40,7 @@ parser.add_argument('--average', action='store_true', help='keep the mean of the
 parser.add_argument('--mask', help="hide steps while training: binomial or continuous")
 parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
 parser.add_argument('--valid-pct', type=float, default=0.)
+parser.add_argument('--scale', choices=('task','row'), default='task', help="z-score by a task's statistics only, or each series by its own before")
 parser.add_argument('--n-jobs', type=int, default=2)
 parser.add_argument('--models', type=Path, help='folder to keep each trained model in')
 parser.add_argument('--out', type=Path, help='CSV file to append to')
@@ -48,6 +51,7 @@ def run(args, alpha, seed):
     "Train on all tasks, score those asked for; a row a task"
     wanted = names(args.tasks, args.archive)
     tasks = archive.ucr_tasks(wanted, args.archive) if args.archive else archive.bundled_tasks(wanted)
+    if args.scale == 'row': tasks = [Task(o.name, by_row(o.X), o.y, (o.train,o.test)) for o in tasks]
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
     learn = mtcs_learner(dls.unwatched(), alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
@@ -60,6 +64,13 @@ def run(args, alpha, seed):
         scored = names(args.score, args.archive) if args.score else wanted
         df = results_table(dict(head=learn.validate_tasks(split, scored), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]
     return df.reset_index().assign(alpha=alpha, seed=seed, **settings(args), train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
+
+
+def by_row(X):
+    "Each series of `(n, vars, len)` with mean 0 and variance 1, a constant one with zeros"
+    X = X-np.nanmean(X, -1, keepdims=True)
+    std = np.nanstd(X, -1, keepdims=True)
+    return X/np.where(std > 1e-8, std, 1)
 
 
 def settings(args):

@@ -25,6 +25,7 @@ def published(
     rows = published_rows()
     table = rows.pivot(index='task', columns='method', values='accuracy').rename_axis(columns=None)
     def pick(names, known, what):
-        for o in names or (): _check_name(o, tuple(known), what)
-        return list(known if names is None else names)
+        names = list(known if names is None else names)
+        for o in names: _check_name(o, tuple(known), what)
+        return names
     return table.loc[pick(tasks, rows.task.unique(), 'data sets with published results'), pick(methods, rows.method.unique(), 'published methods')]
