@@ -1,7 +1,7 @@
 # make help lists the targets. Variables to set on the command line:
 #   PYTHON       the Python that creates the environment (3.11 or later)
 #   VENV         the environment's folder
-#   WORKERS      notebooks that run at the same time, with THREADS threads each
+#   WORKERS      notebooks, or files of tests, that run at the same time, with THREADS threads each
 #   PYTEST_ARGS  what pytest gets besides, such as PYTEST_ARGS='-k heads -x'
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -37,7 +37,7 @@ dev: $(VENV)/.installed-dev ## set up the development environment
 test: $(VENV)/.installed-dev ## run every notebook, then every test
 	@find nbs -name '*.ipynb' -not -path '*/[._]*' -print0 | sort -z | $(run) OMP_NUM_THREADS=$(THREADS) \
 		xargs -0 -n 1 -P $(WORKERS) bash -c '$(test_notebook)' nbdev_test
-	$(run) python -m pytest $(PYTEST_ARGS)
+	$(run) OMP_NUM_THREADS=$(THREADS) python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-newest: $(NEWEST)/bin/python ## run the tests on the newest fastai, fastcore, fasttransform and plum-dispatch
 	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager pytest $$(sed -n 's/^requirements *= *//p' settings.ini \
