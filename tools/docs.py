@@ -1,4 +1,4 @@
-"""Write README.md from nbs/index.ipynb and check that nbs/sidebar.yml lists every notebook.
+"""Write README.md from nbs/index.ipynb, check that nbs/sidebar.yml lists every notebook and that none keeps a warning.
 
 Needs no quarto. With `--check` nothing is written: the exit status tells whether all is in step.
 """
@@ -96,12 +96,18 @@ def sidebar_faults():
            [f'nbs/sidebar.yml lists {p}, which does not exist: remove it.' for p in sorted(listed - have)]
 
 
+def warning_faults():
+    "Notebooks that keep what was written to stderr: it holds paths of the machine they ran on"
+    found = (p for p in sorted(nbs.rglob('*.ipynb')) if any(o.get('name') == 'stderr' for c in nbformat.read(p, as_version=4).cells for o in c.get('outputs', ())))
+    return [f'{p.relative_to(root)} keeps a warning in its outputs: hide the warning or clear that output.' for p in found]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing, only tell what is out of step')
     args = parser.parse_args()
     if not (nbs/'index.ipynb').exists(): sys.exit('nbs/index.ipynb, the source of README.md, does not exist.')
-    faults, files = sidebar_faults(), render()
+    faults, files = sidebar_faults() + warning_faults(), render()
     if args.check: faults += [f'{p} is out of step with nbs/index.ipynb: run `make docs`.' for p in stale(files)]
     else: write(files)
     if faults: sys.exit('\n'.join(faults))
