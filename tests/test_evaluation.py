@@ -35,10 +35,10 @@ def trained():
 # The SVM
 @pytest.fixture
 def searched(monkeypatch):
-    "The embeddings and labels that `search_C` was asked about"
+    "The embeddings and labels that were searched"
     calls = []
-    monkeypatch.setattr(svm, 'search_C', lambda Z, y: calls.append((Z, y)) or 1.)
-    monkeypatch.setattr(svm.GramSVC, 'fit', lambda self, Z, y: self)
+    monkeypatch.setattr(svm, '_search', lambda Z, y: calls.append((Z, y)) or (1., SVM_GRID))
+    monkeypatch.setattr(svm.GramSVC, 'fit', lambda self, Z, y: setattr(self, 'ended_', True) or self)
     return calls
 
 @pytest.mark.parametrize('n,labels,search', [(49,2,False), (50,2,True), (50,10,True), (54,11,False), (55,11,True), (59,12,False), (60,12,True), (200,41,False), (205,41,True)])

@@ -15,12 +15,23 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.svm import SVC
 
+# %% ../nbs/08a_svm.ipynb #5a1e0001
+class _Solver(SVC):
+    "scikit-learn's SVM on a computed kernel, whose attribute `fit_status_` alone says that it has not ended"
+    def __init__(self, C, max_iter): super().__init__(C=C, kernel='precomputed', max_iter=max_iter)
+    def _warn_from_fit_status(self): pass
+
+def _solve(K, y, C, max_iter):
+    "An SVM of a kernel, within a limit of iterations; `None`: 300 a row of the two commonest labels, and 20,000 at least"
+    if max_iter is None: max_iter = max(20_000, 300*int(np.sort(np.unique(y, return_counts=True)[1])[-2:].sum()))
+    return _Solver(C, max_iter).fit(K, y)
+
 # %% ../nbs/08a_svm.ipynb #2e6693d0
 class GramSVC(ClassifierMixin, BaseEstimator):
     "scikit-learn's `SVC(C, gamma='scale')`, its RBF kernel computed by matrix products"
     def __init__(self,
         C:float=1., # Penalty
-        max_iter:int=10_000_000, # Limit of the solver's iterations
+        max_iter:int=None, # Limit of the solver's iterations for each pair of labels; `None`: 300 a row of the two commonest, and 20,000 at least
         chunk:int=2_000, # Rows whose labels are predicted at a time
     ):
         self.C,self.max_iter,self.chunk = C,max_iter,chunk
@@ -29,8 +40,8 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         "Fit on embeddings `(n, feats)` and labels `(n,)`"
         Z = np.asarray(Z, np.float64)
         self.gamma_,self.Z_ = _gamma(Z),Z
-        self.svc_ = SVC(C=self.C, kernel='precomputed', max_iter=self.max_iter).fit(_rbf(euclidean_distances(Z, squared=True), self.gamma_), y)
-        self.classes_ = self.svc_.classes_
+        self.svc_ = _solve(_rbf(euclidean_distances(Z, squared=True), self.gamma_), y, self.C, self.max_iter)
+        self.classes_,self.ended_ = self.svc_.classes_,not self.svc_.fit_status_
         return self
 
     def predict(self, Z):
@@ -58,26 +69,33 @@ def search_C(
     y:np.ndarray, # `(n,)` their labels
     grid=SVM_GRID, # Values of C
     n_folds:int=5, # Folds of the cross-validation
-    max_iter:int=10_000_000, # Limit of the solver's iterations
+    max_iter:int=None, # Limit of the solver's iterations, see `GramSVC`
     n_jobs:int=None, # Folds at a time, in threads, each with a kernel of its own; `None`: one, -1: one a core
 )->float: # The first of the best values of C
-    "The penalty with the best accuracy in a stratified cross-validation, as scikit-learn's `GridSearchCV` finds it"
+    "The penalty with the best accuracy in a stratified cross-validation, of those with which the solver ends in all folds"
+    return _search(Z, y, grid, n_folds, max_iter, n_jobs)[0]
+
+def _search(Z, y, grid=SVM_GRID, n_folds=5, max_iter=None, n_jobs=None):
+    "The best C, and the values with which the solver ends"
     Z,y,grid = np.asarray(Z, np.float64),np.asarray(y),sorted(grid)
     folds = StratifiedKFold(n_folds).split(Z, y)
     scores = Parallel(n_jobs, prefer='threads')(delayed(_fold_scores)((Z[a], y[a]), (Z[b], y[b]), grid, max_iter) for a,b in folds)
-    return grid[np.mean(scores, 0).argmax()]
+    ended = grid[:max(1, min(map(len, scores)))]
+    return ended[np.mean([o[:len(ended)] or [0.] for o in scores], 0).argmax()], ended
 
 def _fold_scores(train, test, grid, max_iter):
-    "Accuracy on a fold for each C, ascending"
+    "Accuracy on a fold for each C, ascending, up to the first with which the solver does not end"
     (Z,y),gamma = train,_gamma(train[0])
+    if len(np.unique(y)) < 2: return [(test[1] == y[0]).mean()]*len(grid)
     K,K_test = (_rbf(euclidean_distances(o, Z, squared=True), gamma) for o in (Z, test[0]))
-    scores,unbound = [],False
+    scores = []
     for C in grid:
-        if not unbound:
-            svc = SVC(C=C, kernel='precomputed', max_iter=max_iter).fit(K, y)
-            score = (svc.predict(K_test) == test[1]).mean()
-            unbound = not svc.fit_status_ and np.abs(svc.dual_coef_).max() < C
-        scores.append(score)
+        svc = _solve(K, y, C, max_iter)
+        if svc.fit_status_:
+            del grid[max(1, len(scores)):] # for the other folds too
+            break
+        scores.append((svc.predict(K_test) == test[1]).mean())
+        if np.abs(svc.dual_coef_).max() < C: return scores+scores[-1:]*(len(grid)-len(scores)) # unbound: a larger C changes nothing
     return scores
 
 # %% ../nbs/08a_svm.ipynb #a9e1051d
@@ -85,12 +103,17 @@ def fit_svm(
     Z:np.ndarray, # Embeddings `(n, feats)` of training rows
     y:np.ndarray, # `(n,)` their labels
 )->tuple: # The fitted classifier and its C
-    "An SVM by the protocol of T-Loss and TS2Vec"
-    n_labels = len(np.unique(y))
-    if len(y) < 50 or len(y)//n_labels < 5: return GramSVC(math.inf, max_iter=-1).fit(Z, y), math.inf
-    if len(y) > 10_000: Z,y = _subset(Z, y, 10_000)
-    C = search_C(Z, y)
-    return GramSVC(C).fit(Z, y), C
+    "An SVM by the protocol of T-Loss and TS2Vec; its `unended_` is the least C with which the solver did not end, NaN where there is none"
+    few = len(y) < 50 or len(y)//len(np.unique(y)) < 5
+    if len(y) > 10_000 and not few: Z,y = _subset(Z, y, 10_000)
+    C,ended = (math.inf, SVM_GRID) if few else _search(Z, y)
+    unended = [o for o in SVM_GRID if o not in ended]
+    for c in sorted((o for o in ended if o <= C), reverse=True):
+        clf = GramSVC(c).fit(Z, y)
+        if clf.ended_: break
+        unended.append(c)
+    clf.unended_ = min(unended, default=math.nan)
+    return clf, c
 
 def _subset(Z, y, n):
     "`n` rows, stratified as the protocol draws them; unstratified where a label is too rare for that"

@@ -68,7 +68,7 @@ class FittedEncoder(Fitted):
         return self.part(task)[1].embed(X, task)
 
     def _score(self, tasks, learn, seconds, n_jobs, ds_idx):
-        with learn.no_bar(): df = learn.svm_eval(ds_idx, tasks=[o.name for o in tasks], n_jobs=n_jobs).drop('mean')
+        with learn.no_bar(): df = learn.svm_eval(ds_idx, tasks=[o.name for o in tasks], n_jobs=n_jobs)[:-1]
         train = np.array([len(o.train) for o in tasks])
         share = train/(train+df.rows)
         return df.assign(fit_s=df.fit_s+seconds+share*df.embed_s, predict_s=df.predict_s+(1-share)*df.embed_s)
