@@ -9,9 +9,12 @@ from .archive import *
 from .labels import *
 from .schedules import *
 from .data import *
+from .pooling import *
+from .archs import *
 from .encoders import *
 from .heads import *
 from .sharing import *
+from .pretrained import *
 from .model import *
 from .learner import *
 from .averaging import *

@@ -6,7 +6,7 @@
 __all__ = ['write_whole']
 
 # %% ../nbs/00a_files.ipynb #1f39ce2d
-import os
+import os, platform, re, threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,9 @@ def write_whole(
     "A binary file to write to; it takes the place of `path` when all of it is on the disk, and leaves no trace if it fails"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    host = platform.node().replace(os.sep, '_')
+    part = path.with_name(f'.{path.name}.{host}.{os.getpid()}-{threading.get_ident()}.part')
+    _clear_parts(path, host)
     try:
         with part.open('wb') as f:
             yield f
@@ -26,3 +28,15 @@ def write_whole(
             os.fsync(f.fileno())
         part.replace(path)
     finally: part.unlink(missing_ok=True)
+
+def _clear_parts(path, host):
+    "Delete what processes of this machine that no longer run have left of `path`"
+    for part in path.parent.glob('.*.part'):
+        found = re.fullmatch(rf'\.{re.escape(path.name)}\.{re.escape(host)}\.(\d+)-\d+\.part', part.name)
+        if found and not _runs(int(found[1])): part.unlink(missing_ok=True)
+
+def _runs(pid):
+    try: os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError): return False
+    except PermissionError: pass # somebody else's process
+    return True
