@@ -5,6 +5,7 @@ from fastai.torch_core import set_seed
 
 from .tasks import *
 from .lazy import *
+from .near_copies import *
 from .archive import *
 from .labels import *
 from .schedules import *

@@ -19,6 +19,7 @@ from tsai.data.core import TSTensor
 
 from .labels import LabelSpace, decode, encode
 from .lazy import LazySeries
+from .near_copies import warn_of_copies
 from .schedules import batch_counts, epoch_plan, shared_steps
 from .tasks import Task, hold_out
 
@@ -220,12 +221,14 @@ class MultiTaskDataLoaders(DataLoaders):
         num_workers:int=0, # Processes that draw batches; 0 is the fast way for series in memory
         device=None, # Device; `None`: fastai's default
         path='.', # Where a learner writes
+        check_copies:bool=True, # Warn where test rows have near copies among the training rows of other tasks, see `warn_of_copies`
         **kwargs, # `MultiTaskDL`'s: `after_batch` for tsai's batch transforms, …
     )->'MultiTaskDataLoaders':
         "Loaders of `tasks`; without a validation split, `valid` shows the test split and no callback may choose by it"
         tasks = _as_tasks(tasks)
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         store = SeriesStore.from_tasks(tasks)
+        if check_copies: warn_of_copies(tasks)
         train,valid,test = (MultiTaskDataset(store, [getattr(o, split) for o in tasks], split) for split in ('train','valid','test'))
         batch_counts([1], bs, schedule, temperature) # says what is wrong with the settings before anything is read
         common = dict(seed=seed, num_workers=num_workers, **kwargs)
