@@ -122,9 +122,10 @@ def plot_pairwise(
     metric:str='accuracy', # Column to compare
     alpha:float=.05, # Level of the tests
 ): # The figure
-    "Each pair of methods: mean difference, wins, ties and losses, p-value (Ismail-Fawaz et al., 2023)"
-    df = _scores(results, metric, 2, lambda m: 2*alpha/(m*(m-1)))
-    with plt.rc_context(): return create_multi_comparison_matrix(df, statistic_name=metric, pvalue_threshold=alpha)
+    "Each pair of methods: mean difference, wins, ties and losses, p-value of the two-sided Wilcoxon test (Ismail-Fawaz et al., 2023)"
+    df = _scores(results, metric, 2, lambda m: alpha/(m*(m-1)))
+    test = dict(zero_method='wilcox', alternative='two-sided') # aeon's default is one-sided, its side given by the order of columns
+    with plt.rc_context(): return create_multi_comparison_matrix(df, statistic_name=metric, pvalue_threshold=alpha, pvalue_test_params=test)
 
 # %% ../nbs/29_report.ipynb #52ba8744
 def task_gains(
