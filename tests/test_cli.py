@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tsai_mtcs.cli import main, read_series
+from tsai_mtcs.cli import main
+from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.test_utils import synth_tasks
 
 EPOCHS = 12
@@ -59,7 +60,7 @@ def resume(folder, monkeypatch):
 
 
 def test_a_run_leaves_what_it_names(whole):
-    assert {'run.json','checkpoint.pt','config.json','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
     assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
     assert not list(whole.glob('*.part'))
 
@@ -115,9 +116,8 @@ def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
     assert main(['predict', str(whole), '--task', 'waves', str(folder/'new.npy'), '--out', str(folder/'labels.csv')]) == 0
     labels = pd.read_csv(folder/'labels.csv')
     assert list(labels.columns) == ['row','label','sine','square'] and np.allclose(labels[['sine','square']].sum(axis=1), 1, atol=1e-4)
-    for task in ([], ['--task','waves']):
-        assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'Z.npy'), *task]) == 0
-        assert np.load(folder/'Z.npy').shape == (3,320)
+    assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'Z.npy'), '--task', 'waves']) == 0
+    assert np.load(folder/'Z.npy').shape == (3,320)
     capsys.readouterr()
 
 
@@ -129,10 +129,11 @@ def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
     ('train --resume --out nowhere', 'found no run.json'),
     ('train --archive nowhere --out new', 'found none'),
     ('evaluate nowhere', 'found no run.json'),
-    ('predict nowhere --task GunPoint {x}', 'found no config.json'),
+    ('predict nowhere --task GunPoint {x}', 'found no model.safetensors'),
     ('predict {whole} --task wave {x}', 'known: waves, machine'),
     ('predict {whole} --task waves {x}', "1 variable(s), found series of 2"),
-    ('embed {whole} {x}', 'variable(s), found 2'),
+    ('embed {whole} --task waves {x}', 'variable(s), found series of 2'),
+    ('embed {whole} {x}', 'name one of: waves, machine'),
     ('embed {whole} nothing.npy', 'found none')])
 def test_errors_take_one_line(whole, tmp_path, monkeypatch, capsys, line, said):
     monkeypatch.chdir(tmp_path)
@@ -174,4 +175,4 @@ def test_read_series(tmp_path):
     X,y = read_series(f, labelled=True)
     assert y == ['a','b'] and X[0] == [1,2]
     f.write_text('1 2\n3 x\n')
-    with pytest.raises(ValueError, match="line 2, found 'x'"): read_series(f)
+    with pytest.raises(ValueError, match="line 2: expected numbers, found 'x'"): read_series(f)

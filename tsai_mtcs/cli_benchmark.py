@@ -9,6 +9,8 @@ __all__ = ['TABLES', 'split_names', 'split_seeds', 'benchmark', 'reproduce', 'ad
 import sys
 from pathlib import Path
 
+from .cli_run import load_tasks
+
 # %% ../nbs/31_cli_benchmark.ipynb #b43c0450
 def split_names(
     text:str, # Names, parted by semicolons, or by commas
@@ -27,13 +29,6 @@ def split_seeds(
     except ValueError: raise ValueError(f"expected seeds as whole numbers parted by commas, found {text!r}") from None
 
 # %% ../nbs/31_cli_benchmark.ipynb #04dc843d
-def _tasks(names, archive):
-    "Data sets by name, of a local archive or of those bundled with aeon"
-    from tsai_mtcs.archive import BUNDLED, bundled_tasks, ucr_tasks
-    names = names.split(',') if names else None
-    if not archive: return bundled_tasks(names or BUNDLED)
-    return ucr_tasks(names or sorted(o.name for o in Path(archive).glob('*/')), archive)
-
 def _report(methods, tasks, args, caption, valid_pct=0.):
     "Run what is missing, write the report, and say where it is; 1 where a job failed"
     from tsai_mtcs.benchmark import read_failures, run_benchmark
@@ -53,7 +48,7 @@ def _report(methods, tasks, args, caption, valid_pct=0.):
 def benchmark(args):
     "Compare methods on data sets, job by job; started again, it goes on"
     scored = f'training rows held out ({args.valid_pct:.0%})' if args.valid_pct else 'the test split'
-    _report(split_names(args.methods), _tasks(args.tasks, args.archive), args, f'Accuracy on {scored}, mean ± standard deviation over seeds', args.valid_pct)
+    _report(split_names(args.methods), load_tasks(args.tasks, args.archive), args, f'Accuracy on {scored}, mean ± standard deviation over seeds', args.valid_pct)
 
 # %% ../nbs/31_cli_benchmark.ipynb #caa59638
 TABLES = dict(
@@ -104,7 +99,6 @@ def _similarity(method, tasks, args):
     S = pd.read_csv(path, index_col='task')
     if list(S) != names: raise ValueError(f"{path} is of {', '.join(S)}, this figure of {', '.join(names)}; name another folder")
     return S
-
 
 # %% ../nbs/31_cli_benchmark.ipynb #73615c2e
 def add_commands(
