@@ -140,3 +140,35 @@ def test_figure_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     (out/'figure2_MTCS_seed0.csv').unlink()
     assert main(run) == 0 and trained == ['TS2Vec, joint','MTCS','MTCS']
     assert main([*run,'--tasks','b']) == 2 and 'is of a, b, this figure of b; name another folder' in capsys.readouterr().err
+
+def test_data_sets_are_added_to_a_folder(tmp_path):
+    "Single-task methods run for what is new alone; a joint method is another model with another list of tasks"
+    waves,machine = synth_tasks()
+    methods = [small('MTL'), MAJORITY]
+    bench = lambda tasks, **kwargs: run_benchmark(methods, tasks, out=tmp_path, progress=False, **kwargs)
+    first = bench([waves])
+    assert len(first) == 2 and len(lines(tmp_path)) == 1+2
+    both = bench([machine,waves])
+    assert len(lines(tmp_path)) == 3+1+2, 'one line for the new data set, one job for it alone and one for both'
+    assert sorted(zip(both.method, both.task, both.n_tasks)) == [('MTL','machine',2), ('MTL','waves',2), ('majority','machine',1), ('majority','waves',1)]
+    assert both.set_index(['method','task']).accuracy['majority','waves'] == first.set_index(['method','task']).accuracy['majority','waves']
+    pd.testing.assert_frame_equal(read_results(tmp_path), both)
+    before = lines(tmp_path)
+    pd.testing.assert_frame_equal(bench([waves]), first)
+    pd.testing.assert_frame_equal(bench([waves,machine]), both)
+    assert lines(tmp_path) == before, 'nothing ran again'
+    with pytest.raises(ValueError, match="another data set called 'waves'"): bench([synth_tasks(1)[0].hold_out(.3), machine])
+    with pytest.raises(ValueError, match='valid_pct=0.0'): bench([waves], valid_pct=.2)
+
+@pytest.mark.parametrize('line', [b'3', b'null', b'[]', b'{}', b'{"method":"MTL"}', b'\xff\x00', b'['*50_000, b'{"benchmark":1}', b'{"method":3,"tasks":[],"seed":0,"settings":{},"scores":[]}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    run([MAJORITY], tmp_path)
+    whole = lines(tmp_path)
+    (tmp_path/FILE).write_bytes(b''.join([*whole[:2], line+b'\n', *whole[2:]]))
+    for f in (lambda: read_results(tmp_path), lambda: run([MAJORITY], tmp_path)):
+        with pytest.raises(ValueError, match='results.jsonl, line 3: expected a record'): f()
+
+@pytest.mark.parametrize('kwargs,said', [(dict(valid_pct=1), 'valid_pct'), (dict(valid_pct=float('nan')), 'valid_pct'), (dict(valid_pct=-.1), 'valid_pct'), (dict(n_jobs=0), 'n_jobs')])
+def test_wrong_arguments_create_nothing(tmp_path, kwargs, said):
+    with pytest.raises(ValueError, match=said): run([MAJORITY], tmp_path/'out', **kwargs)
+    assert not (tmp_path/'out').exists()

@@ -151,7 +151,7 @@ def test_a_lock_ends_with_its_block(tmp_path):
 
 # Series
 @pytest.mark.parametrize('name,content,said', [
-    ('x.npy', b'', 'found an empty file'), ('x.npy', b'1,2\n', 'found something else'), ('x.npy', np.float32(3), 'found shape ()'), ('x.npy', np.zeros((0,9)), 'number'),
+    ('x.npy', b'', 'found an empty file'), ('x.npy', b'1,2\n', 'found something else'), ('x.npy', np.float32(3), 'found shape ()'), ('x.npy', np.zeros((0,9)), 'found shape (0, 9)'),
     ('x.npy', np.array([[1,'a']], object), 'numbers'), ('x.npy', np.array([['a']]), 'dtype <U1'), ('x.npy', np.zeros(5), 'found shape (5,)'), ('x.npy', np.zeros((1,1,1,1)), 'found shape (1, 1, 1, 1)'),
     ('x.npy', np.array([[1.,2],[3,math.inf]]), 'infinite value in row 1'), ('x.npy', np.zeros((2,3), complex), 'complex'),
     ('x.csv', b'', 'found an empty file'), ('x.csv', b'\n \r\n', 'found an empty file'), ('x.csv', b't0,t1\n1,2\n', "line 1: expected numbers, found 't0'; if it is a header"),

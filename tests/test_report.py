@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
-from tsai_mtcs.report import plot_pairwise
+from tsai_mtcs.report import paper_table, plot_pairwise, styled_report, task_gains, to_markdown, write_report
 
 
 def frame(**methods):
@@ -45,3 +45,34 @@ def test_pairwise_of_equal_methods():
     acc = np.linspace(.5, .9, 8)
     text = p_values(frame(a=acc, b=acc))
     assert '0 / 8 / 0' in text and text.count('1.0000') == 2
+
+
+# Near copies
+COPIES = pd.DataFrame([[0,.48,0],[.003,0,0],[0,0,0]], ['x','y','z'], ['x','y','z'])
+
+@pytest.fixture
+def table():
+    return paper_table(pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('MTL',.5),('MTCS',.75)) for t in 'xyz']))
+
+def test_copied_data_sets_are_marked(table):
+    text = to_markdown(table, copies=COPIES)
+    rows,note = text.split('\n\n')
+    assert [o.split('|')[1].strip() for o in rows.splitlines()[2:]] == ['x †','y †','z','mean of 3']
+    assert note.startswith('† ') and 'x: 48% in y; y: under 1% in x.' in note and 'z:' not in note
+    html = styled_report(table, 'Accuracy <all>', copies=COPIES).to_html()
+    assert 'x †' in html and 'z †' not in html and '48% in y' in html and 'Accuracy &lt;all&gt;<br>' in html
+    assert list(table.index) == ['x','y','z','mean of 3'], 'the table is as it was'
+
+def test_only_copies_within_the_table_count(table):
+    assert to_markdown(table.drop('y'), copies=COPIES) == to_markdown(table.drop('y'))
+    assert '†' not in to_markdown(table, copies=COPIES*0) and '†' not in to_markdown(table)
+
+def test_the_report_has_marks_and_the_csv_has_names(tmp_path):
+    results = pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=.5) for m in ('MTL','MTCS') for t in 'xyz'])
+    write_report(results, tmp_path, copies=COPIES)
+    assert all('48% in y' in (tmp_path/o).read_text() for o in ('table.md','table.html')) and '†' not in (tmp_path/'table.csv').read_text()
+
+def test_a_task_called_mean_keeps_its_row():
+    results = pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('MTL',.75),('MTL, single',.5)) for t in ('mean','x')])
+    gains = task_gains(results)
+    assert list(gains.index)[-1] == 'mean' and len(gains) == 3 and gains.gain.tolist() == [.25]*3

@@ -22,7 +22,9 @@ from joblib import Parallel, delayed
 import tsai_mtcs
 from .baselines.methods import as_methods
 from .data import _as_tasks
+from .evaluation import check_n_jobs
 from .labels import LabelSpace
+from .lock import locked
 from .tasks import hold_out
 
 # %% ../nbs/28_benchmark.ipynb #e9a8cd21
@@ -47,8 +49,17 @@ def read_lines(
     records = []
     for i,line in enumerate(whole.splitlines(), 1):
         try: records.append(json.loads(line))
-        except ValueError: raise ValueError(f"{path}, line {i}: expected a record of a benchmark, found {line[:40]!r}; take that line out, its job runs again") from None
+        except (ValueError, RecursionError): records.append(None)
+        if not _is_record(records[-1]):
+            raise ValueError(f"{path}, line {i}: expected a record of a benchmark, found {line[:40]!r}; take that line out, its job runs again")
     return records
+
+def _is_record(o):
+    "Whether a line says which data sets a benchmark is of, or what came of a job"
+    if not isinstance(o, dict): return False
+    if 'benchmark' in o: return isinstance(o.get('tasks'), dict) and 'valid_pct' in o
+    of_job = isinstance(o.get('method'), str) and isinstance(o.get('seed'), int) and isinstance(o.get('tasks'), list) and 'settings' in o
+    return of_job and (isinstance(o.get('scores'), list) or isinstance(o.get('error'), dict))
 
 # %% ../nbs/28_benchmark.ipynb #af3ab6e2
 _PACKAGES = ('torch','fastai','tsai','aeon','numpy','scikit-learn','tsai_mtcs')
@@ -86,7 +97,7 @@ def run_job(
     valid_pct:float=0., # Share of the training rows to hold out and score; 0: train on all and score the test split
 )->dict: # The record: with `scores`, a row a task, or with `error`
     "Fit and score a method"
-    start,record = time.perf_counter(),dict(method=method.name, tasks=[o.name for o in tasks], seed=seed, settings=_plain(method.settings))
+    start,record = time.perf_counter(),dict(method=method.name, joint=method.joint, tasks=[o.name for o in tasks], seed=seed, settings=_plain(method.settings))
     if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
     try:
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
@@ -104,23 +115,30 @@ def _plain(settings):
 FILE = 'results.jsonl'
 
 def _start(path, tasks, valid_pct):
-    "Records of a benchmark; a new one is begun. `ValueError` where the folder holds one of other data sets"
+    """Records of a benchmark, and the names of `tasks` in the order in which its folder knows them; a new benchmark is begun,
+    data sets that are new to one are added. `ValueError` where the folder has other definitions"""
     size = lambda o: [len(o.train), len(o.valid), len(o.test), *o.X.shape[1:], len(o.labels)]
-    head = dict(benchmark=1, tasks={o.name: size(o) for o in tasks}, valid_pct=valid_pct)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = {o.name: size(o) for o in tasks}
     records = read_lines(path, mend=True)
-    if not records: append_line(path, head)
-    elif 'benchmark' not in records[0]: raise ValueError(f"{path}: expected the results of a benchmark, found something else; name another folder")
-    elif records[0] != head: raise ValueError(f"{path.parent} holds a benchmark of {_differs(records[0], head)}; name another folder")
-    return records[1:],list((records or [head])[0]['tasks'])
+    if records and 'benchmark' not in records[0]: raise ValueError(f"{path}: expected the results of a benchmark, found something else; name another folder")
+    known = _known_tasks(records)
+    _check_same(path.parent, known, records, sizes, valid_pct)
+    new = {o: s for o,s in sizes.items() if o not in known}
+    if new: append_line(path, dict(benchmark=1, tasks=new, valid_pct=valid_pct))
+    return records,[o for o in {**known, **new} if o in sizes]
 
-def _differs(old, new):
-    "In what a benchmark differs from the one in a folder"
-    if list(old['tasks']) != list(new['tasks']) and set(old['tasks']) != set(new['tasks']):
-        return f"{', '.join(old['tasks'])}, and this one is of {', '.join(new['tasks'])}"
-    if old['valid_pct'] != new['valid_pct']: return f"valid_pct={old['valid_pct']}, and this one is of valid_pct={new['valid_pct']}"
-    name = next(o for o in old['tasks'] if old['tasks'][o] != new['tasks'][o])
-    return f"another data set called '{name}': [training, validation and test rows, variables, steps, labels] {old['tasks'][name]}, and this one is of {new['tasks'][name]}"
+def _known_tasks(records):
+    "The data sets of a folder, and their sizes, in the order in which they came"
+    return {name: size for o in records if 'benchmark' in o for name,size in o['tasks'].items()}
+
+def _check_same(folder, known, records, sizes, valid_pct):
+    "Raise `ValueError` where a benchmark differs from the one in a folder"
+    old = next((o['valid_pct'] for o in records if 'benchmark' in o), valid_pct)
+    if old != valid_pct: raise ValueError(f"{folder} holds a benchmark of valid_pct={old}, and this one is of valid_pct={valid_pct}; name another folder")
+    for name,size in sizes.items():
+        if known.get(name, size) != size:
+            raise ValueError(f"{folder} holds a benchmark of another data set called '{name}': [training, validation and test rows, variables, steps, labels] "
+                             f"{known[name]}, and this one is of {size}; name another folder")
 
 # %% ../nbs/28_benchmark.ipynb #c9379d53
 def _jobs(methods, names, seeds):
@@ -129,11 +147,11 @@ def _jobs(methods, names, seeds):
 
 def _latest(records):
     "The last record of each job"
-    return {(o['method'], tuple(o['tasks']), o['seed']): o for o in records}
+    return {(o['method'], tuple(o['tasks']), o['seed']): o for o in records if 'benchmark' not in o}
 
 def _check_settings(records, methods, path):
     for m in methods:
-        old = next((o['settings'] for o in records if o['method'] == m.name), None)
+        old = next((o['settings'] for o in records if o.get('method') == m.name), None)
         if old is not None and old != _plain(m.settings):
             raise ValueError(f"{path.parent} holds results of '{m.name}' with the settings {old}, this one has {_plain(m.settings)}; name another folder, or give the method another name")
 
@@ -150,48 +168,60 @@ def run_benchmark(
     methods, # Names from `METHODS`, or `Method`s
     tasks, # `Task`s
     seeds=(0,), # Seeds
-    out='benchmark', # Folder of the results; one that holds this benchmark already is gone on with
+    out='benchmark', # Folder of the results; where it holds some already, what is missing is added
     n_jobs:int=None, # Jobs at a time, in processes; `None`: one, or as `joblib.parallel_config` says; -1: one a core
     bf16:bool=False, # Train encoders in bfloat16
-    valid_pct:float=0., # Share of the training rows to hold out and score instead of the test split: for choices
+    valid_pct:float=0., # Fraction of the training rows to hold out and score instead of the test split: for choices
     progress:bool=True, # Show a progress bar with the time left
 )->pd.DataFrame: # As `read_results`
     "Run every job that has no result yet; one that fails is recorded with its error and tried again by the next run"
     methods,tasks,seeds,path = as_methods(methods),_as_tasks(tasks),_as_seeds(seeds),Path(out)/FILE
+    check_n_jobs(n_jobs)
+    if not 0 <= valid_pct < 1: raise ValueError(f"expected valid_pct from 0 to below 1, found {valid_pct}")
     if bf16: methods = [o.with_bf16() for o in methods]
     LabelSpace([o.spec for o in tasks]) # says which name stands twice
-    records,names = _start(path, tasks, valid_pct)
-    _check_settings(records, methods, path)
-    done = {k for k,o in _latest(records).items() if 'scores' in o}
-    todo = [o for o in _jobs(methods, names, seeds) if (o[0].name, *o[1:]) not in done]
-    by_name = {o.name: o for o in tasks}
+    with locked(out):
+        records,names = _start(path, tasks, valid_pct)
+        _check_settings(records, methods, path)
+        done = {k for k,o in _latest(records).items() if 'scores' in o}
+        todo = [o for o in _jobs(methods, names, seeds) if (o[0].name, *o[1:]) not in done]
+        _run_jobs(todo, {o.name: o for o in tasks}, path, valid_pct, n_jobs, progress)
+    return read_results(out, names)
+
+def _run_jobs(todo, tasks, path, valid_pct, n_jobs, progress):
+    "Run jobs and record each as it ends"
     ended = Parallel(n_jobs, return_as='generator_unordered', max_nbytes=None)(
-        delayed(run_job)(m, [by_name[o] for o in group], s, valid_pct) for m,group,s in todo)
+        delayed(run_job)(m, [tasks[o] for o in group], s, valid_pct) for m,group,s in todo)
     try:
         for record in (progress_bar(ended, total=len(todo)) if progress and todo else ended): append_line(path, record)
     except BrokenProcessPool as e:
         raise ChildProcessError("a process that ran jobs was killed, as happens when memory runs out; what had ended is kept: run it again with fewer jobs at a time") from e
-    return read_results(out)
 
 # %% ../nbs/28_benchmark.ipynb #b86f7a88
-def _records(out):
+def _records(out, tasks):
+    "The last record of each job of these data sets"
     path = Path(out)/FILE
     if not path.is_file(): raise FileNotFoundError(f"expected the results of a benchmark in {out}, found no {FILE} there")
-    return _latest(read_lines(path)[1:])
+    records = read_lines(path)
+    names = set(_known_tasks(records) if tasks is None else tasks)
+    joint = lambda o: o.get('joint', len(o['tasks']) > 1)
+    return [o for o in _latest(records).values() if (set(o['tasks']) == names if joint(o) else names.issuperset(o['tasks']))]
 
 def read_results(
     out, # Folder of a benchmark
+    tasks=None, # Names of data sets; `None`: all that the folder knows
 )->pd.DataFrame: # A row a method, task and seed
-    "Scores of all jobs that ended well, with what they took"
+    "Scores of all jobs that ended well, with what they took; of a method with one model for all tasks, those of a model of just these `tasks`"
     about = lambda o: dict(method=o['method'], seed=o['seed'], n_tasks=len(o['tasks']), **{k: o[k] for k in ('seconds','peak_mb','gpu_mb','device','commit')}, **o['versions'])
-    rows = [{**about(o), **score} for o in _records(out).values() if 'scores' in o for score in o['scores']]
+    rows = [{**about(o), **score} for o in _records(out, tasks) if 'scores' in o for score in o['scores']]
     first = ['method','task','seed','rows','accuracy','balanced_accuracy','macro_f1','fit_s','predict_s']
     df = pd.DataFrame(rows, columns=None if rows else first)
     return df[first+[o for o in df if o not in first]]
 
 def read_failures(
     out, # Folder of a benchmark
+    tasks=None, # Names of data sets; `None`: all that the folder knows
 )->pd.DataFrame: # Columns method, tasks, seed, type, message, traceback
     "Jobs that failed and have no result since"
-    rows = [dict(method=o['method'], tasks=', '.join(o['tasks']), seed=o['seed'], **o['error']) for o in _records(out).values() if 'error' in o]
+    rows = [dict(method=o['method'], tasks=', '.join(o['tasks']), seed=o['seed'], **o['error']) for o in _records(out, tasks) if 'error' in o]
     return pd.DataFrame(rows, columns=['method','tasks','seed','type','message','traceback'])

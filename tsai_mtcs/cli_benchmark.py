@@ -32,15 +32,17 @@ def split_seeds(
 def _report(methods, tasks, args, caption, valid_pct=0.):
     "Run what is missing, write the report, and say where it is; 1 where a job failed"
     from tsai_mtcs.benchmark import read_failures, run_benchmark
+    from tsai_mtcs.near_copies import copied_fraction
     from tsai_mtcs.report import to_markdown, paper_table, write_report
     try: results = run_benchmark(methods, tasks, split_seeds(args.seeds), args.out, n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; what had ended is kept in {args.out}, and the same command goes on") from None
-    failed = read_failures(args.out)
+    failed = read_failures(args.out, [o.name for o in tasks])
     for o in failed.itertuples(): print(f"failed: {o.method} on {o.tasks}, seed {o.seed}: {o.type}: {o.message}", file=sys.stderr)
     if len(results):
         beside = not valid_pct # what is published is measured on the test split
-        files,left = write_report(results, args.out, caption=caption, beside=beside)
-        print(to_markdown(paper_table(results, beside=beside)))
+        copies = copied_fraction(tasks) if len(tasks) > 1 and not valid_pct else None
+        files,left = write_report(results, args.out, caption=caption, beside=beside, copies=copies)
+        print(to_markdown(paper_table(results, beside=beside), copies=copies))
         print(f"In {args.out}: results.jsonl, {', '.join(files)}")
         for o in left: print(f"Left out: {o}")
     if len(failed): raise ValueError(f"{len(failed)} of the jobs failed, see above; the others are kept, and the same command tries the failed ones again")

@@ -36,7 +36,7 @@ def _read_npy(path):
     try: X = np.load(path, mmap_mode='r', allow_pickle=False)
     except Exception as e: # numpy raises many kinds for a damaged header
         raise ValueError(f"{expected} ({e})") from None
-    if X.ndim not in (2,3) or X.dtype.kind not in 'fiub': raise ValueError(f"{expected}, found shape {X.shape} of dtype {X.dtype}")
+    if X.ndim not in (2,3) or 0 in X.shape or X.dtype.kind not in 'fiub': raise ValueError(f"{expected}, found shape {X.shape} of dtype {X.dtype}")
     X = np.array(X)
     if X.dtype.kind == 'f' and np.isinf(X).any(): raise ValueError(f"{path}: found an infinite value in row {np.argwhere(np.isinf(X))[0][0]}; NaN stands for a missing one")
     return X

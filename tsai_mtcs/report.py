@@ -76,28 +76,50 @@ def _best(table, digits):
     text = format_table(table, digits)
     return pd.DataFrame({o: means[o] == means.max(axis=1) if o in means else False for o in text}, index=table.index)
 
+# %% ../nbs/29_report.ipynb #5a1e0005
+def _copied(table, copies):
+    "Data sets of a table whose test rows have near copies among the training rows of other ones of it: name → `{other: fraction}`"
+    if copies is None: return {}
+    names = [o for o in table.index[:-1] if o in copies.index]
+    found = {a: {b: copies.loc[a,b] for b in names if b != a and copies.loc[a,b] > 0} for a in names}
+    return {a: o for a,o in found.items() if o}
+
+def _marked(name, copied): return f'{name} †' if name in copied else name
+
+def _note(copied):
+    "The line below a table that says what its mark means"
+    if not copied: return ''
+    of = '; '.join(f"{a}: "+', '.join(f"{part:.0%} in {b}" if part >= .005 else f"under 1% in {b}" for b,part in sorted(o.items(), key=lambda o: -o[1])) for a,o in copied.items())
+    return f"† Fraction of the test rows with a near copy among the training rows of another data set: {of}. Methods with one model for all data sets have trained on these copies."
+
 # %% ../nbs/29_report.ipynb #96aec425
 def to_markdown(
     table:pd.DataFrame, # From `paper_table`
     digits:int=3, # Digits after the point
+    copies:pd.DataFrame=None, # As `copied_fraction` gives: data sets whose test rows have near copies in others' training rows are marked
 )->str:
     "The table in Markdown, best measured value of a row in bold"
     text,best = format_table(table, digits),_best(table, digits)
+    copied = _copied(table, copies)
     rows = [['', *text.columns], ['---', *['---:']*text.shape[1]]]
-    rows += [[t, *(f'**{o}**' if b else o for o,b in zip(text.loc[t], best.loc[t]))] for t in text.index]
-    return '\n'.join(f"| {' | '.join(o)} |" for o in rows)+'\n'
+    rows += [[_marked(t, copied), *(f'**{o}**' if b else o for o,b in zip(cells, bold))] for t,cells,bold in zip(text.index, text.values, best.values)]
+    return '\n'.join(f"| {' | '.join(o)} |" for o in rows)+'\n'+(f'\n{_note(copied)}\n' if copied else '')
 
 def styled_report(
     table:pd.DataFrame, # From `paper_table`
     caption:str=None, # Text above it
     digits:int=3, # Digits after the point
+    copies:pd.DataFrame=None, # See `to_markdown`
 ): # pandas' `Styler`
     "The table for reading: best measured value of a row in bold, published ones grey, the mean set apart"
     text,best = format_table(table, digits),_best(table, digits)
     look = lambda df: pd.DataFrame({o: [('font-weight: bold' if b else '')+('color: grey' if ', published' in o else '') for b in best[o]] for o in df}, index=df.index)
     line = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor'), dict(selector='td, th', props='padding: .2em .6em; text-align: right')]
-    shown = text.rename_axis(None).style.format(escape='html').format_index(escape='html').format_index(escape='html', axis=1)
-    return shown.set_uuid('report').apply(look, axis=None).set_caption(html.escape(caption or '')).set_table_styles(line)
+    copied = _copied(table, copies)
+    caption = '<br>'.join(html.escape(o) for o in (caption, _note(copied)) if o)
+    text.index = best.index = [_marked(o, copied) for o in text.index]
+    shown = text.style.format(escape='html').format_index(escape='html').format_index(escape='html', axis=1)
+    return shown.set_uuid('report').apply(look, axis=None).set_caption(caption).set_table_styles(line)
 
 # %% ../nbs/29_report.ipynb #c42e3b3f
 def _scores(results, metric, n_methods, level):
@@ -143,8 +165,8 @@ def task_gains(
     by = df.groupby('task')
     table = by.mean().assign(std=by.gain.std(), seeds=by.size()).sort_values('gain', ascending=False)
     of_seed = df.gain.unstack('task').dropna().mean(axis=1)
-    table.loc['mean'] = [*table[['joint','single','gain']].mean(), of_seed.std(), len(of_seed)]
-    return table.astype(dict(seeds=int))
+    mean = pd.DataFrame([[*table[['joint','single','gain']].mean(), of_seed.std(), len(of_seed)]], columns=list(table), index=['mean'])
+    return pd.concat([table, mean]).rename_axis('task').astype(dict(seeds=int))
 
 # %% ../nbs/29_report.ipynb #9e4d6f06
 def _write(path, text):
@@ -156,11 +178,12 @@ def write_report(
     metric:str='accuracy', # Column to show
     caption:str=None, # Text above the table
     beside:bool=True, # Show published accuracies beside measured ones
+    copies:pd.DataFrame=None, # See `to_markdown`
 )->tuple: # Names of the files, and what was left out and why
     "Write `table.md`, `.csv` and `.html`, and where there are enough results `cd.png`, `pairwise.png` and `gains.csv`"
     folder,table,files,left = Path(folder),paper_table(results, metric, beside),['table.md','table.csv','table.html'],[]
     flat = table.set_axis([f'{m}, {what}' for m,what in table], axis=1)
-    for name,text in zip(files, (to_markdown(table), flat.to_csv(), styled_report(table, caption).to_html(doctype_html=True))): _write(folder/name, text)
+    for name,text in zip(files, (to_markdown(table, copies=copies), flat.to_csv(), styled_report(table, caption, copies=copies).to_html(doctype_html=True))): _write(folder/name, text)
     for name,make in dict(cd=plot_cd, pairwise=plot_pairwise).items():
         try: fig = make(results, metric)
         except ValueError as e: left.append(f"{name}.png: {e}"); continue
