@@ -59,7 +59,7 @@ def resume(folder, monkeypatch):
 
 
 def test_a_run_leaves_what_it_names(whole):
-    assert {'run.json','checkpoint.pt','config.json','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
     assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
     assert not list(whole.glob('*.part'))
 
@@ -129,10 +129,10 @@ def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
     ('train --resume --out nowhere', 'found no run.json'),
     ('train --archive nowhere --out new', 'found none'),
     ('evaluate nowhere', 'found no run.json'),
-    ('predict nowhere --task GunPoint {x}', 'found no config.json'),
+    ('predict nowhere --task GunPoint {x}', 'found no model.safetensors'),
     ('predict {whole} --task wave {x}', 'known: waves, machine'),
     ('predict {whole} --task waves {x}', "1 variable(s), found series of 2"),
-    ('embed {whole} {x}', 'variable(s), found 2'),
+    ('embed {whole} {x}', 'name one of: waves, machine'),
     ('embed {whole} nothing.npy', 'found none')])
 def test_errors_take_one_line(whole, tmp_path, monkeypatch, capsys, line, said):
     monkeypatch.chdir(tmp_path)
