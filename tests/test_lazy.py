@@ -70,7 +70,7 @@ def test_training_and_scoring_equal_those_in_memory(on_disk, kind):
               lambda o: o.relevance().values, lambda o: o.get_preds()[0].numpy()):
         np.testing.assert_array_equal(f(a), f(b))
     t,lazy = (Task('machine', o, y, splits) for o in (X, source))
-    for f in (lambda x,o: a.embed(x), lambda x,o: a.embed(o, 'machine'), lambda x,o: a.embed(o), lambda x,o: a.predict(o, 'machine')[1],
+    for f in (lambda x,o: a.embed(x), lambda x,o: a.embed(o, 'machine'), lambda x,o: a.predict(o, 'machine')[1],
               lambda x,o: a.get_preds(dl=a.dls.test_dl(o, 'machine', y))[0].numpy()):
         np.testing.assert_array_equal(f(t, X), f(lazy, source))
 

@@ -11,11 +11,10 @@ from .labels import *
 from .schedules import *
 from .data import *
 from .pooling import *
-from .archs import *
+from .archs import ARCHS
 from .encoders import *
 from .heads import *
 from .sharing import *
-from .pretrained import *
 from .model import *
 from .learner import *
 from .averaging import *

@@ -6,7 +6,7 @@
 __all__ = ['MAX_HEADER', 'read_json', 'write_json', 'pack_spec', 'unpack_spec', 'save_file', 'digest', 'Header', 'read_header',
            'check_tensors', 'read_tensors', 'check_finite']
 
-# %% ../nbs/06a_pretrained.ipynb #fb752854
+# %% ../nbs/06a_pretrained.ipynb #1180a2e6
 import hashlib, json, os, reprlib, stat
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from .files import write_whole
 from .tasks import TaskSpec
 
-# %% ../nbs/06a_pretrained.ipynb #1324f117
+# %% ../nbs/06a_pretrained.ipynb #9ecbdca9
 def _once(pairs):
     names = dict(pairs)
     if len(names) < len(pairs): raise ValueError("found a name twice in a JSON object")
@@ -41,7 +41,7 @@ def read_json(
     if not isinstance(known, dict): raise ValueError(f"expected a JSON object, found {text[:20]!r}")
     return known
 
-# %% ../nbs/06a_pretrained.ipynb #e4999675
+# %% ../nbs/06a_pretrained.ipynb #79861dc4
 def write_json(
     known:dict, # What to write
 )->str: # A JSON text that `read_json` reads
@@ -50,7 +50,7 @@ def write_json(
     except (TypeError, ValueError) as e:
         raise ValueError(f"the model's configuration can't be written as JSON ({e}); save the learner with `export` instead") from None
 
-# %% ../nbs/06a_pretrained.ipynb #e035e62f
+# %% ../nbs/06a_pretrained.ipynb #22b7d2aa
 def pack_spec(
     spec:TaskSpec, # What a model knows of a task
 )->dict: # As JSON can hold it, tuples among the labels as `{'tuple': […]}`
@@ -68,7 +68,8 @@ def unpack_spec(
     "A task from a description; `ValueError` for another number of parts or other types, and for what a `TaskSpec` refuses"
     types = dict(name=str, labels=list, vars=int, len=int, mean=list, std=list)
     if type(o) is not dict or {k: type(v) for k,v in o.items()} != types: raise ValueError(f"expected a task with {', '.join(types)}, found {reprlib.repr(o)}")
-    if {type(v) for v in o['mean']+o['std']} != {float}: raise ValueError(f"expected numbers as the statistics of task {reprlib.repr(o['name'])}")
+    if not all(type(v) is float and abs(v) < 1e30 for v in o['mean']+o['std']) or min(o['std'], default=0) < 1e-30:
+        raise ValueError(f"expected means and deviations that 32-bit numbers hold for task {reprlib.repr(o['name'])}, found {reprlib.repr(o['mean'])} and {reprlib.repr(o['std'])}")
     return TaskSpec(o['name'], tuple(map(_unpack, o['labels'])), o['vars'], o['len'], tuple(o['mean']), tuple(o['std']))
 
 def _unpack(o):
@@ -76,7 +77,7 @@ def _unpack(o):
     if type(o) is dict and set(o) == {'tuple'} and type(o['tuple']) is list: return tuple(map(_unpack, o['tuple']))
     raise ValueError(f"expected a label, found {reprlib.repr(o)}")
 
-# %% ../nbs/06a_pretrained.ipynb #8521ad50
+# %% ../nbs/06a_pretrained.ipynb #48543bc2
 MAX_HEADER = 2**23 # Bytes before the tensors: the description, and the names and shapes of the tensors
 
 def save_file(
@@ -103,7 +104,7 @@ def digest(
         sha.update(o.contiguous().flatten().view(torch.uint8).numpy())
     return sha.hexdigest()
 
-# %% ../nbs/06a_pretrained.ipynb #c185fb9a
+# %% ../nbs/06a_pretrained.ipynb #2914d997
 _DTYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64, I32=torch.int32, I16=torch.int16,
                I8=torch.int8, U8=torch.uint8, BOOL=torch.bool)
 
@@ -143,7 +144,7 @@ def check_tensors(
         want = expected[name].dtype,tuple(expected[name].shape)
         if want != found[name]: raise ValueError(f"expected {name} as {want[0]} {want[1]}, found {found[name][0]} {found[name][1]}")
 
-# %% ../nbs/06a_pretrained.ipynb #8b601fa8
+# %% ../nbs/06a_pretrained.ipynb #d4ecf893
 def read_tensors(
     path, # A file
     header:Header, # Its header

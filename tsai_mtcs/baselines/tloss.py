@@ -15,9 +15,10 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from torch import nn, Tensor
 
-from ..encoders import check_vars, masked_max
+from ..encoders import check_vars
 from ..labels import task_of
 from ..optimizers import Adam
+from ..pooling import held_steps, masked_max
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/21_baselines.tloss.ipynb #7121d73f
@@ -65,15 +66,14 @@ class CausalEncoder(nn.Module):
         check_vars(x, self.inputs)
         z = self.inputs[str(x.shape[1])](x.nan_to_num())
         z = self.blocks(z.transpose(1,2).contiguous().transpose(1,2)) # channels last
-        return self.out(masked_max(z, ~x.isnan().any(1, keepdim=True)))
+        return self.out(masked_max(z, held_steps(x)))
 
 # %% ../../nbs/21_baselines.tloss.ipynb #ae64d14b
 def valid_steps(
     x:Tensor, # `(bs, vars, len)`, padded with NaN at the end
 )->Tensor: # `(bs,)`
     "Length of each series without its padding"
-    held = ~x.isnan().all(1)
-    return (held*torch.arange(1, x.shape[-1]+1, device=x.device)).amax(1)
+    return (held_steps(x)[:,0]*torch.arange(1, x.shape[-1]+1, device=x.device)).amax(1)
 
 def windows(
     x:Tensor, # `(bs, vars, len)`

@@ -17,8 +17,9 @@ from fastcore.meta import delegates
 from torch import nn, Tensor
 from tsai.models.positional_encoders import PositionalEncoding
 
-from ..encoders import check_vars, masked_max
+from ..encoders import check_vars
 from ..optimizers import RAdam
+from ..pooling import held_steps, masked_max
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/24_baselines.tst.ipynb #f9d00e45
@@ -86,7 +87,7 @@ class TSTEncoder(nn.Module):
         check_vars(x, self.inputs)
         if x.shape[-1] > len(self.pos):
             raise ValueError(f"expected series of at most {self.max_len} steps, found {x.shape[-1]*self.patch}; cut or resample them, or build the encoder with a larger max_len")
-        held = ~x.isnan().all(1)
+        held = held_steps(x)[:,0]
         z = self.inputs[str(x.shape[1])](x.nan_to_num().permute(2, 0, 1))*math.sqrt(self.feats)
         z = self.dropout(z+self.pos[:len(z),None])
         hide = ~held & held.any(1, keepdim=True)

@@ -15,8 +15,9 @@ from fastai.learner import Learner
 from fastcore.meta import delegates
 from torch import nn, Tensor
 
-from ..encoders import check_vars, masked_max
+from ..encoders import check_vars
 from ..optimizers import Adam
+from ..pooling import held_steps, masked_max
 from ..pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/23_baselines.tstcc.ipynb #45520b69
@@ -46,7 +47,7 @@ def strong_view(
     max_segments:int=8, # There are fewer pieces than this
 )->Tensor: # `(bs, vars, len)`
     "Pieces of the series in random order, under noise"
-    order = segment_order(~x.isnan().all(1), max_segments)
+    order = segment_order(held_steps(x)[:,0], max_segments)
     return x.gather(2, order[:,None].expand_as(x))+jitter*torch.randn_like(x)
 
 # %% ../../nbs/23_baselines.tstcc.ipynb #77cbd46b
@@ -70,7 +71,7 @@ class TSTCCEncoder(nn.Module):
     def steps(self, x):
         "The map `(bs, feats, steps)`, and which of its steps lie where the series holds a value `(bs, 1, steps)`"
         check_vars(x, self.inputs)
-        z,held = x.nan_to_num(),(~x.isnan().all(1, keepdim=True)).float()
+        z,held = x.nan_to_num(),held_steps(x).float()
         for conv,norm in zip((self.inputs[str(x.shape[1])], *self.convs), self.norms):
             z,held = F.relu(norm(conv(z))),F.max_pool1d(held, 2, 1, 1)
             z,held = (F.max_pool1d(o, 2, 2, 1) for o in (z.masked_fill(held == 0, 0), held))
