@@ -35,7 +35,7 @@ def with_value(value, row=7, steps=slice(2, 3)):
     (X, Y, ([], range(10)), 'the train split is empty; give it at least one row'),
     (X, Y, (range(10), []), 'the test split is empty; give it at least one row'),
     (X, Y, (range(6), range(6,11)), 'expected row numbers in 0..9, found 0..10'),
-    (X, Y, (range(6), range(5,10)), 'row 5 stands 2 times in the splits; a row belongs to one of them, once'),
+    (X, Y, (range(6), range(5,10)), 'row 5 occurs 2 times in the splits; a row belongs to one of them, once'),
     (X, Y, (range(6),), 'expected splits (train, test) or (train, valid, test), found 1'),
     (X[0,0], Y, SPLITS, 'expected series as (n, vars, len) or (n, len), found 1 axes (8,); reshape it'),
     (X[None], Y, SPLITS, 'expected series as (n, vars, len) or (n, len), found 4 axes (1, 10, 1, 8); reshape it'),
@@ -45,7 +45,7 @@ def with_value(value, row=7, steps=slice(2, 3)):
     ([[1.,2.]]*9+[np.zeros((2,3))], Y, SPLITS, 'expected the same number of variables in every series, found [1, 2]; make'),
     (with_value(np.inf), Y, SPLITS, 'found an infinite value in row 7; replace it'),
     (with_value(-np.inf), Y, SPLITS, 'found an infinite value in row 7; replace it'),
-    (with_value(np.nan, steps=slice(None)), Y, SPLITS, 'found no step in row 7 at which every variable has a value (all NaN?); leave that row out'),
+    (with_value(np.nan, steps=slice(None)), Y, SPLITS, 'found no value in row 7 (all NaN?); leave that row out'),
     (X, Y[:9]+[None], SPLITS, 'row 9 has no label (None); label it or leave it out'),
     (X, Y[:9]+[np.nan], SPLITS, 'row 9 has no label (nan); label it or leave it out'),
     (X, Y[:9]+[[1]], SPLITS, 'expected hashable labels, one a series, found [1] in row 9'),
@@ -150,7 +150,7 @@ def test_unknown_task_lists_the_known_ones():
               lambda: learn.show_results(task='wave'), lambda: learn.svm_eval(tasks=['wave'])):
         with pytest.raises(ValueError, match="there is no task 'wave'; known: waves, machine"): f()
 
-@pytest.mark.parametrize('value,said', [(np.inf, 'infinite value in row 7'), (np.nan, 'no step in row 7')])
+@pytest.mark.parametrize('value,said', [(np.inf, 'infinite value in row 7'), (np.nan, 'no value in row 7')])
 def test_bad_values_at_predict(value, said):
     with pytest.raises(ValueError, match=said): synth_learner().predict(with_value(value, steps=slice(None)), 'waves')
 

@@ -21,7 +21,8 @@ from .encoders import encoder_from_config
 from .files import write_whole
 from .heads import MultiHead
 from .labels import LabelSpace
-from .tasks import Task, TaskSpec, as_series, check_values, series_stats
+from .series import as_series, check_values, scaled, series_stats
+from .tasks import Task, TaskSpec
 
 # %% ../nbs/07_model.ipynb #ddb619dc
 class EncoderModel(nn.Module):
@@ -79,7 +80,7 @@ def embed(self:EncoderModel,
     else:
         X = as_series(X)
         check_values(X, 'X')
-        X = TaskSpec('X', (), *X.shape[1:], *series_stats(X)).scale(X)
+        X = scaled(X, *series_stats(X))
     return self.in_batches(lambda x: self.embedding(x, k), X, steps, progress, bf16)
 
 # %% ../nbs/07_model.ipynb #0a16a014
