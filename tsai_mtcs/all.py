@@ -9,6 +9,7 @@ from .own_labels import *
 from .tasks import *
 from .lazy import *
 from .near_copies import *
+from .formats import *
 from .archive import *
 from .labels import *
 from .schedules import *
