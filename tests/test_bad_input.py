@@ -45,7 +45,7 @@ def with_value(value, row=7, steps=slice(2, 3)):
     ([[1.,2.]]*9+[np.zeros((2,3))], Y, SPLITS, 'expected the same number of variables in every series, found [1, 2]; make'),
     (with_value(np.inf), Y, SPLITS, 'found an infinite value in row 7; replace it'),
     (with_value(-np.inf), Y, SPLITS, 'found an infinite value in row 7; replace it'),
-    (with_value(np.nan, steps=slice(None)), Y, SPLITS, 'found no value in row 7 (all NaN?); leave that row out'),
+    (with_value(np.nan, steps=slice(None)), Y, SPLITS, 'found no step in row 7 that has a value (all NaN?); leave that row out'),
     (X, Y[:9]+[None], SPLITS, 'row 9 has no label (None); label it or leave it out'),
     (X, Y[:9]+[np.nan], SPLITS, 'row 9 has no label (nan); label it or leave it out'),
     (X, Y[:9]+[[1]], SPLITS, 'expected hashable labels, one a series, found [1] in row 9'),
@@ -150,7 +150,7 @@ def test_unknown_task_lists_the_known_ones():
               lambda: learn.show_results(task='wave'), lambda: learn.svm_eval(tasks=['wave'])):
         with pytest.raises(ValueError, match="there is no task 'wave'; known: waves, machine"): f()
 
-@pytest.mark.parametrize('value,said', [(np.inf, 'infinite value in row 7'), (np.nan, 'no value in row 7')])
+@pytest.mark.parametrize('value,said', [(np.inf, 'infinite value in row 7'), (np.nan, 'no step in row 7')])
 def test_bad_values_at_predict(value, said):
     with pytest.raises(ValueError, match=said): synth_learner().predict(with_value(value, steps=slice(None)), 'waves')
 

@@ -133,7 +133,7 @@ def test_a_read_only_map_warns_of_nothing_and_is_not_written_to(on_disk):
     np.testing.assert_array_equal(dls.train_ds.store.X[0], X)
 
 @pytest.mark.parametrize('value,rows,said', [
-    (np.inf, [71], 'infinite value in row 71'), (np.nan, [71], 'no value in row 71'), (np.inf, [0], 'infinite value in row 0'), (np.nan, [89], 'no value in row 89')])
+    (np.inf, [71], 'infinite value in row 71'), (np.nan, [71], 'no step in row 71'), (np.inf, [0], 'infinite value in row 0'), (np.nan, [89], 'no step in row 89')])
 @pytest.mark.parametrize('chunk', [1, 1000, 2**20])
 def test_bad_values_are_found_in_whichever_piece(on_disk, value, rows, said, chunk):
     X = with_gaps()[0]

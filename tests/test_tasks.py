@@ -45,7 +45,7 @@ OK = dict(name='toy', labels=('a','b'), vars=2, len=3, mean=(2.,0), std=(.5,1.))
 
 @pytest.mark.parametrize('field,value', [
     ('name',''), ('name',None), ('name',3), ('labels',()), ('labels',['a']), ('labels','ab'), ('labels',('a','a')), ('labels',(1,True)), ('labels',('a',None)),
-    ('labels',('a',math.nan)), ('labels',('a',('b',None))), ('labels',('a',[1])), ('vars',0), ('vars',-2), ('vars',2.), ('vars',True), ('vars',3), ('len',0), ('len',None), ('len',2**31),
+    ('labels',('a',math.nan)), ('labels',('a',('b',math.nan))), ('labels',('a',[1])), ('vars',0), ('vars',-2), ('vars',2.), ('vars',True), ('vars',3), ('len',0), ('len',None), ('len',2**31),
     ('mean',(0.,)), ('mean',[0.,0.]), ('mean',(0.,math.nan)), ('mean',(0.,math.inf)), ('mean',(0.,'1')), ('mean',None),
     ('std',(0.,1.)), ('std',(-1.,1.)), ('std',(math.nan,1.)), ('std',(1.,)), ('std',(1.,math.inf))])
 def test_a_spec_that_no_task_can_have(field, value):
@@ -128,7 +128,7 @@ def test_missing_values_count_by_variable():
     X[3,:,1:],X[3,5:,0],X[3,4,0] = np.nan,np.nan,1.
     assert 0 < check_values(X, 'X') < 1, 'one value is enough'
     X[3] = np.nan
-    with pytest.raises(ValueError, match='no value in row 3'): check_values(X, 'X')
+    with pytest.raises(ValueError, match='no step in row 3'): check_values(X, 'X')
 
 def test_padding_does_not_count_as_missing():
     assert warned(lambda: make([o[:,:n] for o,n in zip(WAVES, range(10,40))])) == []

@@ -163,9 +163,9 @@ class MultiTaskDataLoaders(DataLoaders):
         tasks = _as_tasks(tasks)
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         store = SeriesStore.from_tasks(tasks)
-        if check_copies: warn_of_copies(tasks)
         train,valid,test = (MultiTaskDataset(store, [getattr(o, split) for o in tasks], split) for split in ('train','valid','test'))
         batch_counts([1], bs, schedule, temperature) # says what is wrong with the settings before anything is read
+        if check_copies: warn_of_copies(tasks)
         common = dict(seed=seed, num_workers=num_workers, after_batch=_augmentation(after_batch, batch_tfms), pin_memory=pin_memory, timeout=timeout)
         return cls(MultiTaskDL(train, bs=bs, shuffle=True, schedule=schedule, temperature=temperature, steps=steps, **common),
                    *(MultiTaskDL(o, bs=val_bs or 2*bs, **common) for o in (valid if len(valid) else test, test)),

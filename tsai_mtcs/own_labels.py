@@ -38,8 +38,8 @@ def plain(
 def is_null(
     o, # A label
 )->bool:
-    "Whether a label is no label: None, NaN, pandas' NA and NaT, or a tuple with one of them"
-    if isinstance(o, tuple): return any(map(is_null, o))
+    "Whether a label is no label: None, NaN, pandas' NA and NaT, or a tuple with a NaN, which equals nothing, not even itself"
+    if isinstance(o, tuple): return any(p is not None and is_null(p) for p in o)
     return o is None or type(o).__name__ in ('NAType','NaTType') or isinstance(o, numbers.Number) and o != o
 
 # %% ../nbs/00f_own_labels.ipynb #a3ca170c

@@ -72,6 +72,7 @@ def as_series(
     "The series of one data set as one array; raises `ValueError` where that can't be done"
     if isinstance(X, LazySeries): return X
     if not isinstance(X, (list, tuple)): X = _as_array(X)
+    if getattr(X, 'shape', None) == () or X is None: raise ValueError(f"{name}: expected series as (n, vars, len), (n, len) or a list of series, found {X!r:.60}")
     if isinstance(X, (list, tuple)) or X.dtype == object: X = _pad(_checked(list(X), name), exact)
     if len(X.shape) not in (2,3): raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {len(X.shape)} axes {tuple(X.shape)}; "
                                                    "reshape it (one series of one variable is `x[None]`)")
@@ -154,7 +155,7 @@ def check_values(
         gaps,inf = np.isnan(x),np.isinf(x).any((1,2))
         hollow = gaps.all((1,2))
         if inf.any(): raise ValueError(f"{name}: found an infinite value in row {start+inf.argmax()}; replace it, by NaN if it is a missing value")
-        if hollow.any(): raise ValueError(f"{name}: found no value in row {start+hollow.argmax()} (all NaN?); leave that row out")
+        if hollow.any(): raise ValueError(f"{name}: found no step in row {start+hollow.argmax()} that has a value (all NaN?); leave that row out")
         n = (~gaps).sum()
         held += n
         missing += x.shape[1]*(x.shape[2]-gaps.all(1)[:,::-1].argmin(1)).sum()-n
