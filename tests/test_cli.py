@@ -132,10 +132,7 @@ def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
     ('predict nowhere --task GunPoint {x}', 'found no model.safetensors'),
     ('predict {whole} --task wave {x}', 'known: waves, machine'),
     ('predict {whole} --task waves {x}', "1 variable(s), found series of 2"),
-<<<<<<< HEAD
     ('embed {whole} --task waves {x}', 'variable(s), found series of 2'),
-=======
->>>>>>> wt-a
     ('embed {whole} {x}', 'name one of: waves, machine'),
     ('embed {whole} nothing.npy', 'found none')])
 def test_errors_take_one_line(whole, tmp_path, monkeypatch, capsys, line, said):

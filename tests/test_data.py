@@ -2,12 +2,15 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from helpers import quiet_learner
+from tsai.data.preprocessing import TSStandardize
 from tsai.data.transforms import TSMagScale
-from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.data import MultiTaskDataLoaders, MultiTaskDL
 from tsai_mtcs.schedules import SCHEDULES, batch_counts, epoch_plan
-from tsai_mtcs.tasks import Task
+from tsai_mtcs.tasks import Task, TaskWarning
 
 TRAIN = dict(long=70, single=1, exact=32, short=20)  # rows; with bs=16 last batches of 6, 1, 16, 4
 
@@ -27,6 +30,7 @@ def rows(x, y, space):
     numbers = np.rint(x[:,0,0].numpy()*spec.std[0]+spec.mean[0]).astype(int)
     want = space.offsets[space.task(name)]+numbers%len(spec.labels)
     assert y.tolist() == want.tolist()
+    if numbers.tolist() == [0,0]: numbers = numbers[:1] # the one row of a task comes twice in a batch
     return name, numbers.tolist()
 
 def epoch(dl): return [rows(x, y, dl.space) for x,y in dl]
@@ -64,6 +68,41 @@ def test_len_of_random_tasks(schedule, seed):
     n,bs = rng.integers(1, 300, rng.integers(1, 30)),int(rng.integers(1, 50))
     lens = {len(epoch_plan(n, bs, schedule, temperature=rng.uniform(.5, 9), seed=(seed,i))) for i in range(5)}
     assert lens == {batch_counts(n, bs, schedule, 2.).sum()}
+
+@pytest.mark.parametrize('schedule', SCHEDULES)
+@pytest.mark.parametrize('bs', [2,3,4,16])
+def test_no_training_batch_of_one_row(schedule, bs):
+    "A BatchNorm needs two: a last batch of one row joins the one before, and a task's only row comes twice"
+    tasks = [numbered(f'{i}', n, steps=5+i) for i,n in enumerate((1,2,bs,bs+1,2*bs+1,3*bs+2))]
+    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=bs, schedule=schedule, device='cpu')
+    for _ in range(2):
+        sizes = [len(y) for _,y in dls.train]
+        assert min(sizes) >= 2 and len(sizes) == len(dls.train) and max(sizes) <= bs+1
+    if schedule == 'proportional': assert by_task(epoch(dls.train)) == {o.name: list(range(len(o.train))) for o in tasks}
+    assert sorted(len(y) for _,y in dls.test)[0] == (9%(2*bs) or 2*bs), 'evaluation takes rows as they come'
+
+def test_a_batchnorm_over_embeddings_trains():
+    class Encoder(torch.nn.Module):
+        feats = 4
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.BatchNorm1d(4))
+        def forward(self, x): return self.layers(x.mean(-1))
+    for schedule in SCHEDULES:
+        learn = quiet_learner(dls=make_dls(bs=3, schedule=schedule), arch=Encoder()) # 70, 1, 32 and 20 rows
+        learn.fit(1)
+        assert np.isfinite(learn.recorder.values).all()
+
+def test_one_row_at_a_time_where_asked_for(): assert [len(y) for _,y in make_dls(bs=1).train] == [1]*sum(TRAIN.values())
+
+def test_plans_are_those_of_before():
+    "Where no batch of one row is, a seeded plan is made of the same draws as ever"
+    rng = np.random.default_rng((3,1))
+    rng.random()
+    rows = [np.split(rng.permutation(n), range(16, n, 16)) for n in (70,32)]
+    order = rng.permutation(np.repeat([0,1], [5,2]))
+    want = [(k, rows[k].pop(0).tolist()) for k in order]
+    assert [(k, r.tolist()) for k,r in epoch_plan([70,32], 16, seed=(3,1))] == want
 
 @pytest.mark.parametrize('schedule', ['uniform','temperature','round_robin'])
 def test_oversampled_rows_come_equally_often(schedule):
@@ -162,7 +201,8 @@ def test_test_dl_scales_and_labels_as_the_task():
     dls,t = make_dls(),make_tasks()[3]
     dl = dls.test_dl(t.X[t.test], 'short', y=t.y[t.test], bs=4)
     assert epoch(dl) == [('short',[20,21,22,23]), ('short',[24,25,26,27]), ('short',[28])]
-    assert dls.decode(next(iter(dls.test_dl(t.X[:2], 'short', y=[1,'none'])))[1]) == [('short',1), ('short',None)]
+    with pytest.warns(TaskWarning, match="no label 'none'"): new = dls.test_dl(t.X[:2], 'short', y=[1,'none'])
+    assert dls.decode(next(iter(new))[1]) == [('short',1), ('short',None)]
     assert all(o is None for _,o in dls.decode(next(iter(dls.test_dl(t.X[:2], 'short')))[1]))
     assert len(dls.valid_ds) == 36
 
@@ -191,12 +231,51 @@ def test_held_out_part(seed):
     assert by_task(epoch(dls.test)) == by_task(epoch(plain.test)) == by_task(epoch(plain.valid))
     for spec in dls.space.specs: assert np.isclose(spec.mean[0], np.mean(train[spec.name]))
 
-def test_transforms_see_the_batches_they_are_made_for():
+@pytest.mark.parametrize('argument', ['after_batch','batch_tfms'])
+def test_transforms_see_the_batches_they_are_made_for(argument):
     "tsai's random transforms are for training batches, also those of a view"
     for name in ('long','short'):
-        plain,scaled = (make_dls(after_batch=o)[name] for o in (None, TSMagScale(magnitude=1.)))
+        plain,scaled = (make_dls(**{argument:o})[name] for o in (None, TSMagScale(magnitude=1.)))
         same = [all(torch.equal(a, b) for (a,_),(b,_) in zip(*o, strict=True)) for o in zip(plain.loaders, scaled.loaders)]
         assert same == [False,True,True]
+
+@pytest.mark.parametrize('tfm', [TSStandardize(by_sample=True), lambda x: 2*x, [TSMagScale(), TSStandardize()]], ids=['standardize','function','second'])
+@pytest.mark.parametrize('argument', ['after_batch','batch_tfms'])
+def test_transforms_that_predictions_would_lack_are_refused(argument, tfm):
+    with pytest.raises(ValueError, match='act in training alone.*before they are made a Task, or make it a part of the encoder'): make_dls(**{argument:tfm})
+    with pytest.raises(ValueError, match='act in training alone'): MultiTaskDL(make_dls().train_ds, **{argument:tfm})
+    with pytest.raises(ValueError, match='act in training alone'): make_dls().train.new(**{argument:tfm})
+
+REFUSED = dict(shedule='schedule', vaild_pct='valid_pct', temprature='temperature', batch_size='bs', drop_last='one row joins', after_item='before they are made a Task',
+               before_batch='before they are made a Task', weights='schedule', splits='belong to the tasks', persistent_workers='start anew', item_tfms='before they', xyz='known: tasks, bs')
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_arguments_that_nothing_honours_are_refused(name):
+    with pytest.raises(ValueError, match=f'from_tasks has no argument `{name}`: .*{REFUSED[name]}'): make_dls(**{name:1})
+    with pytest.raises(ValueError, match=f'MultiTaskDL has no argument `{name}`'): MultiTaskDL(make_dls().train_ds, **{name:1})
+
+def test_loader_arguments_are_honoured_and_kept_by_new():
+    dl = make_dls(timeout=5, num_workers=1, batch_tfms=TSMagScale()).train.new(bs=3)
+    assert (dl.timeout, dl.fake_l.num_workers, dl.bs, len(dl.after_batch.fs), dl.shuffle) == (5, 1, 3, 1, True)
+
+def test_a_loader_without_rows_does_not_train_in_silence():
+    dls = make_dls().new_empty()
+    assert [len(o) for o in dls.loaders] == [0,0,0] and list(dls.valid) == []
+    with pytest.raises(ValueError, match='expected rows in the train split, found none; a learner that was loaded from a file has no data'): next(iter(dls.train))
+    for schedule in SCHEDULES: assert len(make_dls(schedule=schedule).train.new(make_dls().train_ds.new_empty())) == 0
+
+@pytest.mark.parametrize('labels', [('a','b'), (0,1), (.5,1.5), (True,False), ((1,'a'),(2,'b'))], ids=str)
+@pytest.mark.parametrize('given', [list, lambda y: np.array(y) if not isinstance(y[0], tuple) else y, iter, pd.Series], ids=['list','array','iterator','pandas'])
+def test_new_series_with_labels_of_any_kind(labels, given):
+    t = Task('kinds', np.random.default_rng(0).normal(size=(20,1,9)), list(labels)*10)
+    dls,y = MultiTaskDataLoaders.from_tasks(t, device='cpu'),[labels[i] for i in (0,1,1)]
+    assert dls.decode(next(iter(dls.test_dl(t.X[:3], 'kinds', given(y))))[1]) == [('kinds',o) for o in y]
+
+def test_new_series_with_labels_of_another_kind():
+    dls,t = make_dls(),make_tasks()[3]
+    with pytest.warns(TaskWarning, match="task 'short' has no label '0', '1'; known: 0, 1; rows with it are counted as wrong"): dls.test_dl(t.X[:2], 'short', ['0','1'])
+    with pytest.raises(ValueError, match='found 2 series and 3 labels'): dls.test_dl(t.X[:2], 'short', [0,1,0])
+    with pytest.raises(ValueError, match='row 1 has no label'): dls.test_dl(t.X[:2], 'short', [0,None])
 
 
 def ranks_of(**kwargs):

@@ -10,7 +10,8 @@ from fastai.torch_core import set_seed
 from helpers import quiet_learner, same, weights
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.lazy import LazySeries
-from tsai_mtcs.tasks import Task, check_values, series_stats
+from tsai_mtcs.series import check_values, series_stats
+from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_task
 
 LABELS = dict(humming='fast', smooth='sine', stuck='square')
@@ -36,7 +37,7 @@ def on_disk(tmp_path):
 def with_gaps(n=90, vars=2, seed=0):
     "A task whose series have missing values and whose rows are split at random"
     t,rng = synth_task('machine', LABELS, n=n, vars=vars, seed=seed),np.random.default_rng(seed)
-    X = np.where(rng.random(t.X.shape) < .05, np.nan, 3*t.X+7).astype(np.float32)
+    X = np.where(rng.random(t.X.shape) < .04, np.nan, 3*t.X+7).astype(np.float32)
     rows = rng.permutation(n)
     return X, t.y, (rows[:n//2], rows[n//2:2*n//3], rows[2*n//3:])
 

@@ -3,12 +3,19 @@ from fastai.callback.all import *
 from fastai.learner import load_learner
 from fastai.torch_core import set_seed
 
+from .series import *
+from .splits import *
+from .own_labels import *
 from .tasks import *
 from .lazy import *
 from .near_copies import *
+from .formats import *
 from .archive import *
 from .labels import *
 from .schedules import *
+from .arguments import *
+from .datasets import *
+from .showing import *
 from .data import *
 from .pooling import *
 from .archs import ARCHS

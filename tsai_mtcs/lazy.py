@@ -10,25 +10,26 @@ import numpy as np
 
 # %% ../nbs/00b_lazy.ipynb #ccc47a9e
 class LazySeries:
-    "Series `(n, vars, len)` whose rows are read, as float32, when they are asked for"
-    dtype,ndim = np.dtype(np.float32),3
+    "Series `(n, vars, len)` whose rows are read when they are asked for"
+    ndim = 3
     def __init__(self,
         read, # Gives series `(rows, vars, len)` for an array of row numbers in 0..n-1
         shape, # `(n, vars, len)`
+        dtype=np.float32, # Of what is read
     ):
-        self.read,self.shape = read,tuple(shape)
+        self.read,self.shape,self.dtype = read,tuple(shape),np.dtype(dtype)
 
     def __len__(self): return self.shape[0]
     def __repr__(self): return f'LazySeries{self.shape}'
     def __getitem__(self, rows):
         rows = _numbers(rows, len(self))
-        if not rows.size: return np.empty((*rows.shape, *self.shape[1:]), np.float32)
+        if not rows.size: return np.empty((*rows.shape, *self.shape[1:]), self.dtype)
         return self.read(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
 
     def __array__(self, dtype=None, copy=None): return np.asarray(self[:], dtype)
 
     def map(self, f):
-        "The same series, `f` applied to the rows that are read"
+        "The same series, `f` applied to the rows that are read; it gives float32"
         return LazySeries(lambda rows: f(self.read(rows)), self.shape)
 
 # %% ../nbs/00b_lazy.ipynb #45e28869
@@ -52,25 +53,26 @@ def on_disk(
 
 def read_series(
     array, # `(n, vars, len)`, or `(n, len)` for one variable, of any numbers
+    dtype=np.float32, # To read them as
 )->LazySeries: # `(n, vars, len)`
     "The series of an array that stays where it is"
     n,*vars,steps = array.shape
     shape = n,*(vars or [1]),steps
-    return LazySeries(_Reader(array, shape[1:]), shape)
+    return LazySeries(_Reader(array, shape[1:], dtype), shape, dtype)
 
 # %% ../nbs/00b_lazy.ipynb #a2ede966
 class _Reader:
     "Rows of an array in a file, each read once"
-    def __init__(self, array, shape): self.array,self.shape = array,shape
+    def __init__(self, array, shape, dtype): self.array,self.shape,self.dtype = array,shape,dtype
     def __call__(self, rows):
         order,back = np.unique(rows, return_inverse=True)
         near = order[-1]-order[0] == len(order)-1
         x = self.array[int(order[0]):int(order[-1])+1] if near else self.array[order]
-        return np.asarray(x, np.float32).reshape(-1, *self.shape)[back]
+        return np.asarray(x, self.dtype).reshape(-1, *self.shape)[back]
 
     def __reduce__(self):
         place = _place(self.array)
-        return (_Reader, (self.array, self.shape)) if place is None else (_reopen, (place, self.shape))
+        return (_Reader, (self.array, self.shape, self.dtype)) if place is None else (_reopen, (place, self.shape, self.dtype))
 
 # %% ../nbs/00b_lazy.ipynb #66ed2520
 def _place(a):
@@ -81,4 +83,4 @@ def _place(a):
     if root.filename is None or root.mode == 'c' or not a.flags.c_contiguous: return None
     return dict(filename=root.filename, dtype=a.dtype, mode='r', offset=root.offset+a.ctypes.data-root.ctypes.data, shape=a.shape)
 
-def _reopen(place, shape): return _Reader(np.memmap(**place), shape)
+def _reopen(place, shape, dtype): return _Reader(np.memmap(**place), shape, dtype)

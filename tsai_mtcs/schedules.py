@@ -26,7 +26,7 @@ def batch_counts(
     if not temperature > 0: raise ValueError(f"expected a temperature above 0, found {temperature}")
     n = np.asarray(n)
     full = -(-n//bs)
-    if schedule == 'proportional' and steps is None: return full
+    if schedule == 'proportional' and steps is None: return full-((n > bs) & (n%bs == 1) & (bs > 1)) # a last batch of one row joins the one before
     total = full.sum() if steps is None else steps
     if schedule == 'round_robin': return (n > 0)*-(-total//max((n > 0).sum(), 1))
     if schedule not in SCHEDULES: raise ValueError(f"there is no schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
@@ -49,12 +49,13 @@ def epoch_plan(
     rows = [iter(_draw(m, bs, c, schedule == 'proportional' and steps is None, rng)) for m,c in zip(n, counts)]
     if schedule == 'round_robin': order = [k for _ in range(max(counts)) for k,c in enumerate(counts) if c]
     else: order = rng.permutation(np.repeat(np.arange(len(counts)), counts))
-    return [(int(k), next(rows[k])) for k in order]
+    plan = [(int(k), next(rows[k])) for k in order]
+    return [(k, r.repeat(2) if len(r) == 1 < bs else r) for k,r in plan] # statistics of a batch, in a BatchNorm, need two rows
 
 def _draw(n, bs, count, once, rng):
-    "`count` batches of row numbers below `n`: one pass with a small last batch, or full batches from pass after pass"
+    "`count` batches of row numbers below `n`: one pass with a small last batch, of two rows at least, or full batches from pass after pass"
     if not count: return []
-    if once: return np.split(rng.permutation(n), range(bs, n, bs))
+    if once: return np.split(rng.permutation(n), range(bs, n-(bs > 1), bs))
     size = min(bs, n)
     passes = [rng.permutation(n) for _ in range(math.ceil(count*size/n))]
     return np.concatenate(passes)[:count*size].reshape(count, size)
