@@ -85,6 +85,8 @@ def test_metrics_that_give_arrays(tmp_path):
     whole,_ = check_resumes(tmp_path, flat, metrics=[per_label, F1Score(average=None), F1Score(average='macro'), RocAuc()])
     i = list(whole.recorder.metric_names).index('per_label')-1
     assert len(whole.recorder.values[-1][i]) == whole.dls.c
+    last = read_history(tmp_path/'whole'/'run.pt').iloc[-1]
+    assert len(last['f1_score']) == whole.dls.c and last['f1_score 2'] == pytest.approx((np.mean(last['f1_score'][:2])+np.mean(last['f1_score'][2:]))/2)
 
 @pytest.mark.parametrize('kw', [dict(relevance='covariance'), dict(partners=2), dict(n_layers=2)], ids=str)
 def test_settings_of_the_sharing_loss(tmp_path, kw): check_resumes(tmp_path, flat, **kw)

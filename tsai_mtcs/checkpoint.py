@@ -43,12 +43,14 @@ class Checkpoint(Callback):
     def after_epoch(self):
         "Write the checkpoint; the first one is read again"
         if rank_distrib(): return
-        names = list(self.recorder.metric_names)[1:]
+        names = _numbered(list(self.recorder.metric_names)[1:])
         self.history.append({'epoch':self.epoch, **dict(zip(names, map(_as_value, self.recorder.values[-1])))})
         check_finite(self.model.state_dict(), f'epoch {self.epoch}, which is not written to {self.path}')
         write_state(self.path, dict(run_state(self.learn), format=FORMAT, epochs=self.epoch+1, settings=self._settings, history=self.history))
         if not self._tried: read_checkpoint(self.path)
         self._tried = True
+
+def _numbered(names): return [o if names[:i].count(o) == 0 else f'{o} {names[:i].count(o)+1}' for i,o in enumerate(names)]
 
 def _as_value(o):
     "A loss or metric as a number, or a list of numbers"

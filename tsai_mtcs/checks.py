@@ -30,7 +30,7 @@ def check_fit(
 def _numbers(x):
     "The numbers of a rate: one, a slice's or a list's"
     if x is None: return []
-    return [o for o in (x.start, x.stop) if o is not None] if isinstance(x, slice) else list(np.ravel(x)) if not isinstance(x, str) else [x]
+    return [o for o in (x.start, x.stop) if o is not None] if isinstance(x, slice) else np.ravel(x).tolist()
 
 def checked(
     fit, # A method of fastai's `Learner`
