@@ -79,8 +79,8 @@ def check_names(
     known, # Names that there are
     what:str, # Whose arguments they are
 ):
-    "Raise `TypeError` for an argument that isn't known, with the nearest name"
+    "Raise `ValueError` for an argument that isn't known, with the nearest name"
     for name in kwargs:
         if name in known: continue
         near = difflib.get_close_matches(name, known, n=1, cutoff=.6)
-        raise TypeError(f"{what} has no argument '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"it knows: {', '.join(known)}"))
+        raise ValueError(f"{what} has no argument `{name}`: " + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"))
