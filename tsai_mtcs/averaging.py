@@ -7,6 +7,7 @@ __all__ = ['AverageWeights']
 
 # %% ../nbs/08b_averaging.ipynb #5478aad0
 import copy
+from contextlib import contextmanager
 
 from fastai.callback.core import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
@@ -21,7 +22,7 @@ class AverageWeights(Callback):
     ):
         if not 0 <= start < 1: raise ValueError(f"expected a start between 0 and 1, the share of the fit before it, found {start}")
         if decay is not None and not 0 < decay < 1: raise ValueError(f"expected a decay between 0 and 1, found {decay}")
-        self.start,self.decay,self.averaged,self._raw = start,decay,None,None
+        self.start,self.decay,self.averaged = start,decay,None
 
     def before_fit(self):
         "Start the mean"
@@ -32,20 +33,17 @@ class AverageWeights(Callback):
         "Count the weights of a step"
         if self.training and self.pct_train > self.start+1e-6: self.averaged.update_parameters(self.model)
 
-    def before_validate(self):
-        "Look at the mean"
-        if self.averaged is None or not self.averaged.n_averaged: return
-        self._raw = copy.deepcopy(self.model.state_dict())
-        self.model.load_state_dict(self.averaged.module.state_dict())
-
-    def after_validate(self):
-        "Go on from where training was"
-        if self._raw: self.model.load_state_dict(self._raw)
-        self._raw = None
-
-    def after_cancel_validate(self):
-        "Go on from where training was"
-        self.after_validate()
+    @contextmanager
+    def around_validate(self):
+        "Look at the mean, and go on from where training was"
+        if self.averaged is None or not self.averaged.n_averaged:
+            yield
+            return
+        raw = copy.deepcopy(self.model.state_dict())
+        try:
+            self.model.load_state_dict(self.averaged.module.state_dict())
+            yield
+        finally: self.model.load_state_dict(raw)
 
     def after_fit(self):
         "Keep the mean"

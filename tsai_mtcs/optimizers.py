@@ -7,14 +7,28 @@ __all__ = ['TorchOptimizer', 'RowAdamW', 'AdamW', 'Adam', 'RAdam']
 
 # %% ../nbs/07a_optimizers.ipynb #0b484a18
 import torch
-from fastai.optimizer import OptimWrapper
+from fastai.optimizer import OptimWrapper, set_item_pg
 
 # %% ../nbs/07a_optimizers.ipynb #81eb1dd9
+class _Hypers(dict):
+    "Hyper-parameters of a group by fastai's names; what is set here is set in PyTorch's optimizer"
+    def __init__(self, hypers, opt, i):
+        super().__init__(hypers)
+        self.opt,self.i = opt,i
+
+    def __setitem__(self, k, v):
+        super().__setitem__(k, v)
+        set_item_pg(self.opt.opt.param_groups[self.i], self.opt.bwd_map[k], _number(v))
+
+def _number(o): return o.item() if hasattr(o, 'item') else o
+
 class TorchOptimizer(OptimWrapper):
     "An optimizer of PyTorch for fastai"
     torch_opt = None
     def __init__(self, params, **kwargs): super().__init__(params, opt=self.torch_opt, **kwargs)
-    def _set_hyper(self, k, v): super()._set_hyper(k, [o.item() if hasattr(o, 'item') else o for o in v])
+    def _set_hyper(self, k, v): super()._set_hyper(k, map(_number, v))
+    @property
+    def hypers(self): return [_Hypers(o, self, i) for i,o in enumerate(super().hypers)]
 
 # %% ../nbs/07a_optimizers.ipynb #dc66f3ca
 class RowAdamW(torch.optim.AdamW):

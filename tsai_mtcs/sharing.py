@@ -6,6 +6,9 @@
 __all__ = ['RELEVANCE', 'label_relevance', 'sharing_loss', 'draw_partners', 'MTCSLoss']
 
 # %% ../nbs/06_sharing.ipynb #52e7b0a2
+import math
+from contextlib import contextmanager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
@@ -112,6 +115,7 @@ def _as_prior(prior, space):
 class MTCSLoss(Callback):
     "Add `alpha` times the sharing loss to the training loss (equation 6)"
     order,_sums = 5,('_cls','_sharing','_n') # before gradient accumulation divides the loss; what ranks add up
+    _z = None # embeddings of a batch, where relevance is measured on them
     def __init__(self,
         alpha:float=.1, # Weight of the sharing loss; 0: none, at no cost
         tau:float=2., # Relevant is what exceeds this many times the mean (equation 5)
@@ -124,9 +128,10 @@ class MTCSLoss(Callback):
         for name,value,known in (('relevance',relevance,RELEVANCE), ('reduction',reduction,('mean','sum')), ('pairs',pairs,('all','target'))):
             if value not in known: raise ValueError(f"there is no {name} {value!r}; known: {', '.join(known)}")
         if partners is not None and partners < 2: raise ValueError(f"expected at least two partners to compare, found {partners}")
-        if not alpha >= 0: raise ValueError(f"expected alpha of at least 0, found {alpha}")
+        for name,value in (('alpha',alpha), ('tau',tau)):
+            if not 0 <= value < math.inf: raise ValueError(f"expected a finite {name} of at least 0, found {value}")
         self.alpha,self.tau,self.relevance,self.reduction,self.pairs = alpha,tau,relevance,reduction,pairs
-        self.prior,self.partners,self.hook = prior,partners,None
+        self.prior,self.partners = prior,partners
         self.before_train()
 
     @property
@@ -138,18 +143,29 @@ class MTCSLoss(Callback):
     def mean_sharing(self): return float(self._sharing/max(self._n, 1))
 
     def before_fit(self):
-        "Check the prior, keep the embeddings of a batch where relevance is measured on them, and see whether tasks are drawn"
-        self._space = space = self.learn.model.space
+        "Check the prior, and see whether tasks are drawn"
+        model = self.learn.model
+        self._space = space = model.space
+        self._backbone,self._last = model.backbone,model.head.last # the model may be lent to another one while it runs
         self._prior = None if self.prior is None else _as_prior(self.prior, space)
         self._draws = self.partners is not None and self.partners < len(space.specs)
         steps_rows = isinstance(getattr(self.learn.opt, 'opt', None), RowAdamW) and num_distrib() <= 1 # DDP averages dense gradients
-        self.learn.model.head.last.sparse = self._draws and steps_rows
-        if self.alpha and self.relevance == 'covariance': self.hook = hook_output(self.learn.model.backbone)
+        self._sparse = self._draws and steps_rows
 
-    def after_fit(self):
-        "Let go of them"
-        if self.hook: self.hook.remove()
-        self.hook,self.learn.model.head.last.sparse = None,False
+    @contextmanager
+    def around_model(self):
+        "Keep the embeddings of a training batch where relevance is measured on them"
+        looks = self.training and self.alpha and self.relevance == 'covariance'
+        with self.sparse_rows(), hook_output(self._backbone) if looks else nullcontext() as hook: yield
+        self._z = hook and hook.stored
+
+    @contextmanager
+    def sparse_rows(self):
+        "Where tasks are drawn, the gradients of heads are sparse"
+        last = self._last
+        last.sparse = self._sparse
+        try: yield
+        finally: last.sparse = False
 
     def before_train(self):
         "Start the means of this epoch"
@@ -175,7 +191,7 @@ class MTCSLoss(Callback):
             space,index = space.part(ks)
             logits,W,target = logits[:,index],head.last.rows(index),None if target is None else 0
             if prior is not None: prior = prior[ks][:,ks]
-        R = label_relevance(logits, space, self.relevance, self.hook and self.hook.stored)
+        R = label_relevance(logits, space, self.relevance, self._z)
         return scale*sharing_loss(W, R, space, self.tau, self.reduction, self.pairs, target, prior)
 
     def after_loss(self):
@@ -183,7 +199,7 @@ class MTCSLoss(Callback):
         if not self.training: return
         self._cls,self._n = self._cls+self.learn.loss.detach(),self._n+1
         if not self.alpha: return
-        loss = self.alpha*self.sharing(self.learn.pred, self.learn.model.head, self.learn.yb[0])
+        with self.sparse_rows(): loss = self.alpha*self.sharing(self.learn.pred, self.learn.model.head, self.learn.yb[0])
         self._sharing = self._sharing+loss.detach()
         self.learn.loss_grad = self.learn.loss_grad+loss
         self.learn.loss = self.learn.loss_grad.clone()
