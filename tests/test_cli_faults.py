@@ -70,7 +70,7 @@ def test_a_failed_run_leaves_a_folder_for_the_corrected_command(here, refused, m
     with monkeypatch.context() as m:
         m.setattr('tsai_mtcs.cli._fit', lambda *_: (_ for _ in ()).throw(ValueError('expected a miracle')))
         refused(TRAIN, 'expected a miracle')
-    assert list(Path('run').iterdir()) == []
+    assert not Path('run').exists()
     assert main(TRAIN.split()) == 0
 
 def test_overwrite(here, refused):
@@ -98,6 +98,27 @@ def test_a_model_of_other_settings_than_run_json(here, refused, monkeypatch):
         m.setattr(tsai_mtcs.all, 'mtcs_learner', partial(mtcs_learner, arch_config=dict(hidden=4, feats=8, depth=2)))
         refused('evaluate run', 'not the one that its run.json describes')
     refused(['evaluate','run','--n-jobs','0'], 'n_jobs')
+
+
+def test_an_archive_as_it_is_downloaded(here):
+    "Its folder of adjusted data sets and stray files are no data sets"
+    for o in ('Missing_value_and_variable_length_datasets_adjusted/gait','.git','empty'): Path('archive',o).mkdir(parents=True)
+    for o in ('README.md','machine/README.md','DataSummary.csv'): Path('archive',o).write_text('of the archive')
+    assert main('train --archive archive --epochs 1 --out run'.split()) == 0 and main('evaluate run'.split()) == 0
+    assert [o.split(',')[0] for o in Path('run/results.csv').read_text().splitlines()] == ['task','machine','waves','mean']
+
+def test_an_archive_without_data_sets(here, refused):
+    refused('train --archive cache --epochs 1 --out run', 'cache')
+    Path('nothing').mkdir()
+    refused('train --archive nothing --out run', 'no data set in nothing')
+    refused('benchmark --methods MTL --archive nothing --out run', 'no data set in nothing')
+    assert not Path('run').exists()
+
+@pytest.mark.slow
+def test_killed_at_some_moments():
+    script = Path(__file__).parents[1]/'benchmarks'/'kills.py'
+    done = subprocess.run([sys.executable, '-W', 'ignore', str(script), '--train', '3', '--benchmark', '2', '--save', '8', '--epochs', '5'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout+done.stderr
 
 
 # run.json
@@ -129,6 +150,7 @@ HOLD = 'import os, sys, time\nfrom tsai_mtcs.lock import locked\nwith locked(sys
 @pytest.fixture
 def holder(here):
     "The number of another process that holds the folder, and the process"
+    assert main(TRAIN.split()) == 0 # what it has written so far
     p = subprocess.Popen([sys.executable, '-c', HOLD, 'run'], stdout=subprocess.PIPE, text=True)
     yield int(p.stdout.readline()), p
     p.kill()
@@ -136,11 +158,11 @@ def holder(here):
 
 def test_the_second_run_is_refused_with_the_number_of_the_first(holder, refused):
     pid,p = holder
-    for line in (TRAIN, f'{TRAIN} --overwrite', 'benchmark --methods 1-NN\\sDTW --tasks waves --archive archive --out run'.split()):
+    for line in (TRAIN, f'{TRAIN} --overwrite', 'train --resume --out run', 'benchmark --methods 1-NN\\sDTW --tasks waves --archive archive --out run'.split()):
         refused([o.replace('\\s', ' ') for o in (line.split() if isinstance(line, str) else line)], f'run is in use: the process {pid} writes there')
     p.send_signal(signal.SIGKILL)
     p.wait()
-    assert Path('run/.lock').exists() and main(TRAIN.split()) == 0 and not Path('run/.lock').exists()
+    assert Path('run/.lock').exists() and main(f'{TRAIN} --overwrite'.split()) == 0 and not Path('run/.lock').exists()
 
 def test_a_lock_ends_with_its_block(tmp_path):
     with pytest.raises(RuntimeError), locked(tmp_path/'a'): raise RuntimeError

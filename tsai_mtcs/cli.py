@@ -33,10 +33,9 @@ def train(args):
     if folder.exists() and not folder.is_dir(): raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; go on with the run, or replace it")
     run = read_run(folder) if args.resume else check_settings({o: getattr(args, o) for o in SETTINGS})
-    _check_free(folder, args)
-    learn = _make_learner(run, folder)
     with nullcontext() if rank_distrib() else locked(folder), _no_trace_of_failure(folder):
-        _check_free(folder, args) # again, for another process may have ended a run there meanwhile
+        _check_free(folder, args)
+        learn = _make_learner(run, folder)
         with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
             if not rank_distrib(): _start(folder, run, args.resume)
             _fit(learn, run, folder/'checkpoint.pt', args.resume)

@@ -80,10 +80,12 @@ def _figure2(methods, tasks, args):
     "Covariance similarity of tasks, side by side, as a picture and as tables; a method whose table is there isn't trained again"
     import matplotlib.pyplot as plt
     from tsai_mtcs.files import write_whole
+    from tsai_mtcs.lock import locked
     from tsai_mtcs.similarity import plot_similarity
     fig,axs = plt.subplots(1, 2, figsize=(14,7), layout='constrained')
-    for ax,name in zip(axs, methods): plot_similarity(_similarity(name, tasks, args), ax).set_title(name)
-    with write_whole(Path(args.out)/'figure2.png') as f: fig.savefig(f, dpi=150)
+    with locked(args.out):
+        for ax,name in zip(axs, methods): plot_similarity(_similarity(name, tasks, args), ax).set_title(name)
+        with write_whole(Path(args.out)/'figure2.png') as f: fig.savefig(f, dpi=150)
     plt.close(fig)
     print(f"The figure and its numbers are in {args.out}")
 

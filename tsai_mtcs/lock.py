@@ -23,6 +23,7 @@ def _hold(f):
 def _open_lock(path):
     "The lock file, locked; opened again where its former holder has taken it away in between"
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         f = path.open('a+b')
         try: _hold(f)
         except OSError:
@@ -41,11 +42,10 @@ def _is_at(f, path):
 # %% ../nbs/27a_lock.ipynb #a099eb58
 @contextmanager
 def locked(
-    folder, # Folder to write; made if need be
+    folder, # Folder to write; made if need be, and removed again if nothing is written to it
 ):
     "Hold `folder` for this process alone; `BlockingIOError` names the process that has it"
-    path = Path(folder)/'.lock'
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path,known = Path(folder)/'.lock',Path(folder).is_dir()
     f = _open_lock(path)
     try:
         f.truncate(0)
@@ -53,5 +53,7 @@ def locked(
         f.flush()
         yield
     finally:
-        with suppress(OSError): path.unlink() # Windows lets nobody take an open file away
+        with suppress(OSError): # Windows lets nobody take an open file away
+            path.unlink()
+            if not known: path.parent.rmdir() # fails where there is something in it
         f.close()

@@ -187,7 +187,7 @@ def write_report(
     for name,make in dict(cd=plot_cd, pairwise=plot_pairwise).items():
         try: fig = make(results, metric)
         except ValueError as e: left.append(f"{name}.png: {e}"); continue
-        fig.savefig(folder/f'{name}.png', dpi=150, bbox_inches='tight')
+        with write_whole(folder/f'{name}.png') as f: fig.savefig(f, format='png', dpi=150, bbox_inches='tight')
         plt.close(fig)
         files.append(f'{name}.png')
     if {'MTL','MTL, single'} <= set(results.method):
