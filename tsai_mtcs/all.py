@@ -10,6 +10,7 @@ from .labels import *
 from .schedules import *
 from .data import *
 from .encoders import *
+from .kernels import KernelEncoder
 from .heads import *
 from .sharing import *
 from .model import *

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn, Tensor
 from tsai.models.utils import build_ts_model
 
+from .kernels import KernelEncoder
+
 # %% ../nbs/04_encoders.ipynb #257cd998
 class DilatedConv(nn.Conv1d):
     "A dilated convolution that keeps the length and leaves out the taps that no output can reach"
@@ -206,7 +208,7 @@ class ArchEncoder(nn.Module):
         return (z*held).sum(-1)/held.sum(-1).clamp(min=1)
 
 # %% ../nbs/04_encoders.ipynb #e38a6d7e
-OWN = dict(TS2VecEncoder=TS2VecEncoder, MMoEEncoder=MMoEEncoder)
+OWN = dict(TS2VecEncoder=TS2VecEncoder, MMoEEncoder=MMoEEncoder, KernelEncoder=KernelEncoder)
 
 def build_encoder(
     arch, # `TS2VecEncoder`, `MMoEEncoder`, a tsai architecture, the name of one, or a module `(bs, vars, len) -> (bs, feats)` with an attribute `feats`
