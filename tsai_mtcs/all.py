@@ -20,6 +20,7 @@ from .data import *
 from .pooling import *
 from .archs import ARCHS
 from .encoders import *
+from .kernels import KernelEncoder
 from .heads import *
 from .losses import *
 from .metrics import *

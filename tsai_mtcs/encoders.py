@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from tsai.models.utils import build_ts_model
 
 from .archs import ARCHS, check_config, find_arch, listed
+from .kernels import KernelEncoder
 from .pooling import held_steps, masked_max
 
 # %% ../nbs/04_encoders.ipynb #257cd998
@@ -214,7 +215,7 @@ class ArchEncoder(nn.Module):
 def _waves(*shape): return torch.arange(torch.Size(shape).numel(), dtype=torch.get_default_dtype()).sin().view(shape)
 
 # %% ../nbs/04_encoders.ipynb #e38a6d7e
-OWN = dict(TS2VecEncoder=TS2VecEncoder, MMoEEncoder=MMoEEncoder)
+OWN = dict(TS2VecEncoder=TS2VecEncoder, MMoEEncoder=MMoEEncoder, KernelEncoder=KernelEncoder)
 
 def build_encoder(
     arch, # `TS2VecEncoder`, `MMoEEncoder`, a tsai architecture, the name of one in `ARCHS`, or a module `(bs, vars, len) -> (bs, feats)` with an attribute `feats`
