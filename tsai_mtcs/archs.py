@@ -21,7 +21,8 @@ def _either(*checks): return lambda o: any(check(o) for check in checks)
 
 _width,_layers,_kernel,_len = _int(1, 2**14),_int(1, 64),_int(1, 2**10),_int(1, 2**24)
 _width_or_none = _either(_width, _one_of(None))
-_shapes = _list(lambda o: type(o) is list and len(o) == 2 and _width(o[0]) and _len(o[1]), most=2**16)
+_pairs = _list(lambda o: type(o) is list and len(o) == 2 and _width(o[0]) and _len(o[1]), most=2**16)
+def _shapes(o): return _pairs(o) and len({v for v,_ in o}) <= 2**10
 
 # %% ../nbs/04a_archs.ipynb #57dc1e47
 class Arch(NamedTuple):
@@ -75,9 +76,9 @@ def listed(
     return arch if arch and find_arch(cls.__name__) is cls else None
 
 # %% ../nbs/04a_archs.ipynb #6c933f87
-_TS2VEC = dict(vars=_list(_width, most=2**12), hidden=_width, feats=_width, depth=_int(0, 24), kernel_size=_kernel, dropout=_fraction,
+_TS2VEC = dict(vars=_list(_width, most=2**10), hidden=_width, feats=_width, depth=_int(0, 24), kernel_size=_kernel, dropout=_fraction,
                mask=_one_of(None, 'binomial', 'continuous'), pool_padding=_flag)
-OWN_SIZES = dict(TS2VecEncoder=_TS2VEC, MMoEEncoder=dict(_TS2VEC, tasks=_int(1, 2**16), experts=_int(1, 2**10)))
+OWN_SIZES = dict(TS2VecEncoder=_TS2VEC, MMoEEncoder=dict(_TS2VEC, tasks=_int(1, 2**16), experts=_int(1, 2**7)))
 
 def check_config(
     config:dict, # An encoder's `config` as read from a file

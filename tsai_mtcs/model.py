@@ -191,12 +191,12 @@ def _build(config, tensors):
     if set(config) != {'format','encoder','head','tasks'} or type(config['tasks']) is not list: raise ValueError("expected the description of a model")
     if config['format'] != FORMAT: raise ValueError(f"found format {reprlib.repr(config['format'])}, this version reads {FORMAT}; save the model again, or update tsai_mtcs")
     head,(_,sizes) = config['head'],check_config(config['encoder'])
-    if sizes.get('experts', 1)*sizes.get('depth', 1) > tensors: raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
+    vars = set(sizes['vars'] if 'vars' in sizes else [v for v,_ in sizes.get('shapes', [(1, 1)])])
+    if sizes.get('experts', 1)*max(sizes.get('depth', 1), len(vars)) > tensors: raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
     if type(head) is not dict or {k: type(v) for k,v in head.items()} != dict(feats=int, n_layers=int, bias=bool) or not 1 <= head['n_layers'] <= 64:
         raise ValueError(f"expected the sizes of the classifiers, found {reprlib.repr(head)}")
-    vars = sizes['vars'] if 'vars' in sizes else [v for v,_ in sizes.get('shapes', [(1, 1)])]
     space = LabelSpace([unpack_spec(o) for o in config['tasks']])
-    if not {o.vars for o in space.specs} <= set(vars): raise ValueError("found a task of other numbers of variables than the encoder takes")
+    if not {o.vars for o in space.specs} <= vars: raise ValueError("found a task of other numbers of variables than the encoder takes")
     with torch.device('meta'):
         encoder = encoder_from_config(config['encoder'])
         if encoder.feats != head['feats']: raise ValueError(f"expected classifiers of embeddings of {encoder.feats}, found {head['feats']}")
