@@ -49,7 +49,7 @@ ARCHS = dict(
     ResNetPlus=Arch('ResNetPlus', dict(nf=_width, ks=_list(_kernel, 3), separable=_flag, zero_norm=_flag)),
     TSTPlus=Arch('TSTPlus', _TST, one_len=True),
     XCMPlus=Arch('XCMPlus', dict(nf=_width, window_perc=_fraction)),
-    XResNet1dPlus=Arch('XResNet1dPlus', dict(expansion=_int(1, 8), layers=_list(_layers), ks=_kernel)),
+    XResNet1dPlus=Arch('XResNet1dPlus', dict(expansion=_int(1, 8), layers=_list(_layers, 8), ks=_kernel)),
     XceptionTimePlus=Arch('XceptionTimePlus', dict(nf=_width, ks=_kernel, bottleneck=_flag, residual=_flag, zero_norm=_flag)),
     **{f'{o}Plus': Arch('RNNPlus', _RNN) for o in ('RNN','LSTM','GRU')},
     **{f'{o}AttentionPlus': Arch('RNNAttentionPlus', _ATTENTION, flat=True) for o in ('RNN','LSTM','GRU')},
@@ -87,12 +87,13 @@ def check_config(
     if type(config) is not dict: raise ValueError(f"expected an encoder's sizes as a dictionary, found {reprlib.repr(config)}")
     config = dict(config)
     arch = config.pop('arch', 'TS2VecEncoder')
-    name = arch.rpartition('.')[2] if type(arch) is str else arch
-    if type(arch) is str and arch == name and name in OWN_SIZES: sizes = OWN_SIZES[name]
-    elif type(arch) is str and name in ARCHS and arch == f'tsai.models.{ARCHS[name].module}.{name}': sizes = dict(ARCHS[name].sizes, shapes=_shapes)
+    name = arch.rpartition('.')[2] if type(arch) is str else ''
+    if name in OWN_SIZES and arch == name: sizes = OWN_SIZES[name]
+    elif name in ARCHS and arch == f'tsai.models.{ARCHS[name].module}.{name}': sizes = dict(ARCHS[name].sizes, shapes=_shapes)
     else: raise ValueError(f"a file can't ask for the encoder {reprlib.repr(arch)}; known: {', '.join((*OWN_SIZES, *ARCHS))}")
     for key,value in config.items():
         if key not in sizes: raise ValueError(f"a file can't set {reprlib.repr(key)} of {name}; known: {', '.join(sizes)}")
         if not sizes[key](value): raise ValueError(f"{key}={reprlib.repr(value)} is not a size that {name} takes from a file")
-    if 'shapes' in sizes and 'shapes' not in config: raise ValueError(f"expected the shapes that {name} was built for, found none")
+    missing = (set(sizes) if name in OWN_SIZES else {'shapes'})-set(config)
+    if missing: raise ValueError(f"expected {', '.join(sorted(missing))} of {name}, found none")
     return name,config

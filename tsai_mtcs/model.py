@@ -192,7 +192,7 @@ def _build(config, tensors):
     if config['format'] != FORMAT: raise ValueError(f"found format {reprlib.repr(config['format'])}, this version reads {FORMAT}; save the model again, or update tsai_mtcs")
     head,(_,sizes) = config['head'],check_config(config['encoder'])
     vars = set(sizes['vars'] if 'vars' in sizes else [v for v,_ in sizes.get('shapes', [(1, 1)])])
-    if sizes.get('experts', 1)*max(sizes.get('depth', 1), len(vars)) > tensors: raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
+    if sizes.get('experts', 1)*(4*sizes.get('depth', 0)+2*len(vars)) > tensors: raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
     if type(head) is not dict or {k: type(v) for k,v in head.items()} != dict(feats=int, n_layers=int, bias=bool) or not 1 <= head['n_layers'] <= 64:
         raise ValueError(f"expected the sizes of the classifiers, found {reprlib.repr(head)}")
     space = LabelSpace([unpack_spec(o) for o in config['tasks']])
