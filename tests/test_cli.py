@@ -115,9 +115,9 @@ def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
     assert main(['predict', str(whole), '--task', 'waves', str(folder/'new.npy'), '--out', str(folder/'labels.csv')]) == 0
     labels = pd.read_csv(folder/'labels.csv')
     assert list(labels.columns) == ['row','label','sine','square'] and np.allclose(labels[['sine','square']].sum(axis=1), 1, atol=1e-4)
-    for task in ([], ['--task','waves']):
-        assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'Z.npy'), *task]) == 0
-        assert np.load(folder/'Z.npy').shape == (3,320)
+    assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'Z.npy'), '--task', 'waves']) == 0
+    assert np.load(folder/'Z.npy').shape == (3,320)
+    assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'none.npy')]) == 2 and not (folder/'none.npy').exists()
     capsys.readouterr()
 
 
