@@ -8,6 +8,7 @@ __all__ = ['MASKS', 'OWN', 'DilatedConv', 'ConvBlock', 'binomial_mask', 'continu
 
 # %% ../nbs/04_encoders.ipynb #607386c0
 import re
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -236,7 +237,8 @@ def encoder_from_config(
 )->nn.Module: # Untrained
     "The encoder that a `config` describes, if a file may ask for it, see `check_config`"
     name,config = check_config(config)
-    return OWN[name](**config) if name in OWN else ArchEncoder(find_arch(name), **config)
+    if name not in OWN: return ArchEncoder(find_arch(name), **config)
+    with torch.device('cpu') if name == 'KernelEncoder' else nullcontext(): return OWN[name](**config) # drawn kernels are small and need a processor
 
 def rebuild(
     encoder:nn.Module, # An encoder whose `config` has the arguments that it was built with
