@@ -238,7 +238,8 @@ def encoder_from_config(
     "The encoder that a `config` describes, if a file may ask for it, see `check_config`"
     name,config = check_config(config)
     if name not in OWN: return ArchEncoder(find_arch(name), **config)
-    with torch.device('cpu') if name == 'KernelEncoder' else nullcontext(): return OWN[name](**config) # drawn kernels are small and need a processor
+    draws = name == 'KernelEncoder' # small kernels, which only a real device can draw
+    with torch.device('cpu') if draws else nullcontext(): return OWN[name](**config)
 
 def rebuild(
     encoder:nn.Module, # An encoder whose `config` has the arguments that it was built with

@@ -67,9 +67,11 @@ def unpack_spec(
 )->TaskSpec:
     "A task from a description; `ValueError` for another number of parts or other types, and for what a `TaskSpec` refuses"
     types = dict(name=str, labels=list, vars=int, len=int, mean=list, std=list)
-    if type(o) is not dict or {k: type(v) for k,v in o.items()} != types: raise ValueError(f"expected a task with {', '.join(types)}, found {reprlib.repr(o)}")
+    if type(o) is not dict or {k: type(v) for k,v in o.items()} != types:
+        raise ValueError(f"expected a task with {', '.join(types)}, found {reprlib.repr(o)}")
     if not all(type(v) is float and abs(v) < 1e30 for v in o['mean']+o['std']) or min(o['std'], default=0) < 1e-30:
-        raise ValueError(f"expected means and deviations that 32-bit numbers hold for task {reprlib.repr(o['name'])}, found {reprlib.repr(o['mean'])} and {reprlib.repr(o['std'])}")
+        raise ValueError(f"expected means and deviations that 32-bit numbers hold for task {reprlib.repr(o['name'])}, "
+                         f"found {reprlib.repr(o['mean'])} and {reprlib.repr(o['std'])}")
     return TaskSpec(o['name'], tuple(map(_unpack, o['labels'])), o['vars'], o['len'], tuple(o['mean']), tuple(o['std']))
 
 def _unpack(o):
@@ -91,8 +93,8 @@ def save_file(
     content = save(state, metadata=dict(format='pt', config=text, digest=digest(text, state)))
     size = int.from_bytes(content[:8], 'little')
     if size > MAX_HEADER or len(state) > MAX_TENSORS:
-        raise ValueError(f"expected a model of at most {MAX_TENSORS:,} tensors and {MAX_HEADER:,} bytes of description, found {len(state):,} and {size:,}; "
-                         "save the learner with `export` instead")
+        raise ValueError(f"expected a model of at most {MAX_TENSORS:,} tensors and {MAX_HEADER:,} bytes of description, "
+                         f"found {len(state):,} and {size:,}; save the learner with `export` instead")
     with write_whole(path) as f: f.write(content)
 
 def digest(
@@ -125,14 +127,18 @@ def read_header(
     if size > MAX_HEADER: raise ValueError(f"its header claims {size:,} bytes, more than the {MAX_HEADER:,} that a model's takes")
     with safe_open(path, 'pt') as f:
         meta = f.metadata() or {}
-        if not {'config','digest'} <= set(meta): raise ValueError("it has no description and digest of a model; a model saved before version 2 has to be saved again")
-        if len(f.keys()) > MAX_TENSORS: raise ValueError(f"it has {len(f.keys()):,} tensors, more than the {MAX_TENSORS:,} that a model's file has at most")
+        if not {'config','digest'} <= set(meta):
+            raise ValueError("it has no description and digest of a model; a model saved before version 2 has to be saved again")
+        if len(f.keys()) > MAX_TENSORS:
+            raise ValueError(f"it has {len(f.keys()):,} tensors, more than the {MAX_TENSORS:,} that a model's file has at most")
         parts = {k: f.get_slice(k) for k in f.keys()}
-        return Header(meta['config'], meta['digest'], {k: (_DTYPES.get(o.get_dtype(), o.get_dtype()), tuple(o.get_shape())) for k,o in parts.items()})
+        tensors = {k: (_DTYPES.get(o.get_dtype(), o.get_dtype()), tuple(o.get_shape())) for k,o in parts.items()}
+        return Header(meta['config'], meta['digest'], tensors)
 
 def _check_file(path):
     try: mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError): raise FileNotFoundError(f"expected a saved model in {Path(path).parent}, found no {Path(path).name} there") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"expected a saved model in {Path(path).parent}, found no {Path(path).name} there") from None
     if stat.S_ISLNK(mode): raise ValueError("it is a symbolic link; copy the file that it points to")
     if not stat.S_ISREG(mode): raise ValueError("it is not a regular file")
 
