@@ -67,7 +67,7 @@ def test_only_sizes_are_taken(tmp_path, arguments):
     rewrite(folder, lambda config,_: config['encoder'].update(arguments))
     refused(folder, "can't set|is not a size")
 
-@pytest.mark.parametrize('change', [dict(arch='MMoEEncoder', tasks=2, experts=10000), dict(arch='MMoEEncoder', tasks=2, experts=1000), dict(depth=10**7), dict(depth=24),
+@pytest.mark.parametrize('change', [dict(arch='MMoEEncoder', tasks=2, experts=10000), dict(arch='MMoEEncoder', tasks=2, experts=128, depth=24), dict(depth=10**7), dict(depth=24),
     dict(hidden=2**14, feats=2**14), dict(arch='tsai.models.LSTMPlus.LSTMPlus'), dict(vars=[1,10**7]), dict(vars=list(range(1, 3000)))], ids=lambda o: str(o)[:40])
 def test_sizes_are_not_believed(tmp_path, change):
     folder = make_model().save_pretrained(tmp_path)

@@ -21,7 +21,8 @@ def _either(*checks): return lambda o: any(check(o) for check in checks)
 
 _width,_layers,_kernel,_len = _int(1, 2**14),_int(1, 64),_int(1, 2**10),_int(1, 2**24)
 _width_or_none = _either(_width, _one_of(None))
-_shapes = _list(lambda o: type(o) is list and len(o) == 2 and _width(o[0]) and _len(o[1]), most=2**16)
+_pairs = _list(lambda o: type(o) is list and len(o) == 2 and _width(o[0]) and _len(o[1]), most=2**16)
+def _shapes(o): return _pairs(o) and len({v for v,_ in o}) <= 2**10
 
 # %% ../nbs/04a_archs.ipynb #57dc1e47
 class Arch(NamedTuple):
@@ -48,7 +49,7 @@ ARCHS = dict(
     ResNetPlus=Arch('ResNetPlus', dict(nf=_width, ks=_list(_kernel, 3), separable=_flag, zero_norm=_flag)),
     TSTPlus=Arch('TSTPlus', _TST, one_len=True),
     XCMPlus=Arch('XCMPlus', dict(nf=_width, window_perc=_fraction)),
-    XResNet1dPlus=Arch('XResNet1dPlus', dict(expansion=_int(1, 8), layers=_list(_layers), ks=_kernel)),
+    XResNet1dPlus=Arch('XResNet1dPlus', dict(expansion=_int(1, 8), layers=_list(_layers, 8), ks=_kernel)),
     XceptionTimePlus=Arch('XceptionTimePlus', dict(nf=_width, ks=_kernel, bottleneck=_flag, residual=_flag, zero_norm=_flag)),
     **{f'{o}Plus': Arch('RNNPlus', _RNN) for o in ('RNN','LSTM','GRU')},
     **{f'{o}AttentionPlus': Arch('RNNAttentionPlus', _ATTENTION, flat=True) for o in ('RNN','LSTM','GRU')},
@@ -64,7 +65,8 @@ def find_arch(
     module = f'tsai.models.{ARCHS[name].module}'
     cls = getattr(importlib.import_module(module), name)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__ == module):
-        raise ValueError(f"expected {module}.{name} to be defined there as a PyTorch module, found {cls!r}; install the version of tsai that setup.py names")
+        raise ValueError(f"expected {module}.{name} to be defined there as a PyTorch module, found {cls!r}; "
+                         "install the version of tsai that setup.py names")
     return cls
 
 def listed(
@@ -75,9 +77,11 @@ def listed(
     return arch if arch and find_arch(cls.__name__) is cls else None
 
 # %% ../nbs/04a_archs.ipynb #6c933f87
-_TS2VEC = dict(vars=_list(_width, most=2**12), hidden=_width, feats=_width, depth=_int(0, 24), kernel_size=_kernel, dropout=_fraction,
+_TS2VEC = dict(vars=_list(_width, most=2**10), hidden=_width, feats=_width, depth=_int(0, 24), kernel_size=_kernel, dropout=_fraction,
                mask=_one_of(None, 'binomial', 'continuous'), pool_padding=_flag)
-OWN_SIZES = dict(TS2VecEncoder=_TS2VEC, MMoEEncoder=dict(_TS2VEC, tasks=_int(1, 2**16), experts=_int(1, 2**10)))
+_KERNELS = dict(vars=_list(_width, most=64), parts=_list(_one_of('minirocket', 'multirocket', 'hydra'), 3),
+                n_kernels=_either(_int(84, 2**15), _one_of(None)), seed=_int(0, 2**31))
+OWN_SIZES = dict(TS2VecEncoder=_TS2VEC, MMoEEncoder=dict(_TS2VEC, tasks=_int(1, 2**16), experts=_int(1, 2**7)), KernelEncoder=_KERNELS)
 
 def check_config(
     config:dict, # An encoder's `config` as read from a file
@@ -86,12 +90,13 @@ def check_config(
     if type(config) is not dict: raise ValueError(f"expected an encoder's sizes as a dictionary, found {reprlib.repr(config)}")
     config = dict(config)
     arch = config.pop('arch', 'TS2VecEncoder')
-    name = arch.rpartition('.')[2] if type(arch) is str else arch
-    if type(arch) is str and arch == name and name in OWN_SIZES: sizes = OWN_SIZES[name]
-    elif type(arch) is str and name in ARCHS and arch == f'tsai.models.{ARCHS[name].module}.{name}': sizes = dict(ARCHS[name].sizes, shapes=_shapes)
+    name = arch.rpartition('.')[2] if type(arch) is str else ''
+    if name in OWN_SIZES and arch == name: sizes = OWN_SIZES[name]
+    elif name in ARCHS and arch == f'tsai.models.{ARCHS[name].module}.{name}': sizes = dict(ARCHS[name].sizes, shapes=_shapes)
     else: raise ValueError(f"a file can't ask for the encoder {reprlib.repr(arch)}; known: {', '.join((*OWN_SIZES, *ARCHS))}")
     for key,value in config.items():
         if key not in sizes: raise ValueError(f"a file can't set {reprlib.repr(key)} of {name}; known: {', '.join(sizes)}")
         if not sizes[key](value): raise ValueError(f"{key}={reprlib.repr(value)} is not a size that {name} takes from a file")
-    if 'shapes' in sizes and 'shapes' not in config: raise ValueError(f"expected the shapes that {name} was built for, found none")
+    missing = (set(sizes) if name in OWN_SIZES else {'shapes'})-set(config)
+    if missing: raise ValueError(f"expected {', '.join(sorted(missing))} of {name}, found none")
     return name,config

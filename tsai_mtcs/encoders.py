@@ -8,6 +8,7 @@ __all__ = ['MASKS', 'OWN', 'DilatedConv', 'ConvBlock', 'binomial_mask', 'continu
 
 # %% ../nbs/04_encoders.ipynb #607386c0
 import re
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -33,19 +34,19 @@ class DilatedConv(nn.Conv1d):
 
 # %% ../nbs/04_encoders.ipynb #6272bd8e
 class ConvBlock(nn.Module):
-    "Two dilated convolutions, each after a GELU, and a shortcut around them; steps in `gap` are zeros to both"
+    "Two dilated convolutions, each after a GELU, and a shortcut around them; what `keep` has a 0 for is zero to both"
     def __init__(self, n_in, n_out, dilation, kernel_size=3, project=False):
         super().__init__()
         self.conv1 = DilatedConv(n_in, n_out, dilation, kernel_size)
         self.conv2 = DilatedConv(n_out, n_out, dilation, kernel_size)
         self.shortcut = DilatedConv(n_in, n_out, 1, 1) if project or n_in != n_out else nn.Identity()
 
-    def forward(self, x, gap=None):
-        if gap is not None: x = x.masked_fill(gap, 0)
-        z = self.conv1(F.gelu(x))
-        if gap is not None: z = z.masked_fill_(gap, 0)
-        if z.requires_grad: return self.conv2(F.gelu(z))+self.shortcut(x)
-        return self.conv2(torch.ops.aten.gelu_(z)).add_(self.shortcut(x)) # no gradient asks for what is overwritten here
+    def forward(self, x, keep=None):
+        z = F.gelu(x)
+        z = self.conv1(z if keep is None else z.mul_(keep))
+        z = F.gelu(z) if z.requires_grad else torch.ops.aten.gelu_(z) # no gradient asks for what is overwritten here
+        z = self.conv2(z if keep is None else z.mul_(keep))
+        return z+self.shortcut(x) if z.requires_grad else z.add_(self.shortcut(x))
 
 # %% ../nbs/04_encoders.ipynb #d295094e
 def binomial_mask(bs, n, device=None, p=.5):
@@ -87,11 +88,11 @@ class TS2VecEncoder(nn.Module):
         "An embedding of every step `(bs, feats, len)`, before dropout, and which steps hold a value `(bs, 1, len)`"
         check_vars(x, self.inputs)
         held = held_steps(x)
-        keep = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
+        shown = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
         z = self.inputs[str(x.shape[1])](x.nan_to_num().transpose(1,2)) # (bs, len, hidden), and so channels last
-        z = z.masked_fill(~keep.transpose(1,2), 0).transpose(1,2)
-        gap = None if self.pool_padding or held.all() else ~held
-        for block in self.blocks: z = block(z, gap)
+        z = z.masked_fill(~shown.transpose(1,2), 0).transpose(1,2)
+        keep = None if self.pool_padding or held.all() else held.to(z.dtype)
+        for block in self.blocks: z = block(z, keep)
         return z,held
 
     def forward(self, x):
@@ -237,7 +238,9 @@ def encoder_from_config(
 )->nn.Module: # Untrained
     "The encoder that a `config` describes, if a file may ask for it, see `check_config`"
     name,config = check_config(config)
-    return OWN[name](**config) if name in OWN else ArchEncoder(find_arch(name), **config)
+    if name not in OWN: return ArchEncoder(find_arch(name), **config)
+    draws = name == 'KernelEncoder' # small kernels, which only a real device can draw
+    with torch.device('cpu') if draws else nullcontext(): return OWN[name](**config)
 
 def rebuild(
     encoder:nn.Module, # An encoder whose `config` has the arguments that it was built with

@@ -153,10 +153,13 @@ def check_rebuilds(self:EncoderModel,
     try:
         with torch.random.fork_rng(devices=[]): twin = rebuild(self.backbone)
         twin.load_state_dict(self.backbone.state_dict())
-    except Exception as e: raise ValueError(f"{name} can't be built again from its `config` ({type(e).__name__}: {e}); give `config` the arguments that it was built with") from e
+    except Exception as e:
+        raise ValueError(f"{name} can't be built again from its `config` ({type(e).__name__}: {e}); "
+                         "give `config` the arguments that it was built with") from e
     param = next(self.parameters())
     twin = twin.to(param).eval()
-    batches = [torch.arange(2*v*n).sin().view(2, v, n).to(param) for v,n in {o.vars: o.len for o in self.space.specs}.items()] if x is None else [x]
+    shapes = {o.vars: o.len for o in self.space.specs}
+    batches = [torch.arange(2*v*n).sin().view(2, v, n).to(param) for v,n in shapes.items()] if x is None else [x]
     with evaluating(self):
         if all(torch.allclose(self.backbone(o), twin(o), rtol=1e-3, atol=1e-5, equal_nan=True) for o in batches): return
     raise ValueError(f"{name} keeps state outside its `state_dict`, which no file of weights holds: built again it embeds the same series otherwise. "
@@ -174,13 +177,15 @@ def save_pretrained(self:MTCSModel,
     `ValueError` for what `from_pretrained` couldn't read: an encoder that no file may ask for, labels that JSON can't hold, state outside
     `state_dict`, weights that aren't finite. `export` saves a learner with any of them."""
     folder,encoder = Path(folder),self.backbone
-    if not hasattr(encoder, 'config'): raise ValueError(f"{type(encoder).__name__} has no `config` to build it from; save the learner with `export` instead")
+    if not hasattr(encoder, 'config'):
+        raise ValueError(f"{type(encoder).__name__} has no `config` to build it from; save the learner with `export` instead")
     text = write_json(dict(format=FORMAT, encoder=encoder.config, head=self.head.config, tasks=[pack_spec(o) for o in self.space.specs]))
     state = self.state_dict()
     try:
         check_tensors(_build(read_json(text), len(state)).state_dict(), {k: (v.dtype, tuple(v.shape)) for k,v in state.items()})
         check_finite(state)
-    except ValueError as e: raise ValueError(f"the model can't be saved so that `from_pretrained` reads it: {e}. Save the learner with `export` instead") from None
+    except ValueError as e:
+        raise ValueError(f"the model can't be saved so that `from_pretrained` reads it: {e}. Save the learner with `export` instead") from None
     self.check_rebuilds()
     save_file(folder/'model.safetensors', text, state)
     return folder
@@ -188,15 +193,19 @@ def save_pretrained(self:MTCSModel,
 # %% ../nbs/07_model.ipynb #5fedffbe
 def _build(config, tensors):
     "The model that a description with so many tensors asks for, without memory for them"
-    if set(config) != {'format','encoder','head','tasks'} or type(config['tasks']) is not list: raise ValueError("expected the description of a model")
-    if config['format'] != FORMAT: raise ValueError(f"found format {reprlib.repr(config['format'])}, this version reads {FORMAT}; save the model again, or update tsai_mtcs")
+    if set(config) != {'format','encoder','head','tasks'} or type(config['tasks']) is not list:
+        raise ValueError("expected the description of a model")
+    if config['format'] != FORMAT:
+        raise ValueError(f"found format {reprlib.repr(config['format'])}, this version reads {FORMAT}; "
+                         "save the model again, or update tsai_mtcs")
     head,(_,sizes) = config['head'],check_config(config['encoder'])
-    if sizes.get('experts', 1)*sizes.get('depth', 1) > tensors: raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
+    vars = set(sizes['vars'] if 'vars' in sizes else [v for v,_ in sizes.get('shapes', [(1, 1)])])
+    if sizes.get('experts', 1)*(4*sizes.get('depth', 0)+2*len(vars)) > tensors:
+        raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
     if type(head) is not dict or {k: type(v) for k,v in head.items()} != dict(feats=int, n_layers=int, bias=bool) or not 1 <= head['n_layers'] <= 64:
         raise ValueError(f"expected the sizes of the classifiers, found {reprlib.repr(head)}")
-    vars = sizes['vars'] if 'vars' in sizes else [v for v,_ in sizes.get('shapes', [(1, 1)])]
     space = LabelSpace([unpack_spec(o) for o in config['tasks']])
-    if not {o.vars for o in space.specs} <= set(vars): raise ValueError("found a task of other numbers of variables than the encoder takes")
+    if not {o.vars for o in space.specs} <= vars: raise ValueError("found a task of other numbers of variables than the encoder takes")
     with torch.device('meta'):
         encoder = encoder_from_config(config['encoder'])
         if encoder.feats != head['feats']: raise ValueError(f"expected classifiers of embeddings of {encoder.feats}, found {head['feats']}")
