@@ -68,14 +68,16 @@ def as_series(
     X, # Series: `(n, vars, len)`, `(n, len)` for one variable, or a list of n series `(vars, len)` or `(len,)` of any lengths
     name:str='X', # What to call the data in an error
     exact:bool=None, # Keep float64; `None`: where float32 would lose what the series differ by, see `loses_in_float32`
-)->np.ndarray: # float32 (or float64) `(n, vars, len)`, NaN where a series is padded or a value is missing; `LazySeries` where `X` is on disk
+)->np.ndarray: # float32 (or float64) `(n, vars, len)`, NaN for padding and missing values; `LazySeries` where `X` is on disk
     "The series of one data set as one array; raises `ValueError` where that can't be done"
     if isinstance(X, LazySeries): return X
     if not isinstance(X, (list, tuple)): X = _as_array(X)
-    if getattr(X, 'shape', None) == () or X is None: raise ValueError(f"{name}: expected series as (n, vars, len), (n, len) or a list of series, found {X!r:.60}")
+    if getattr(X, 'shape', None) == ():
+        raise ValueError(f"{name}: expected series as (n, vars, len), (n, len) or a list of series, found {X!r:.60}")
     if isinstance(X, (list, tuple)) or X.dtype == object: X = _pad(_checked(list(X), name), exact)
-    if len(X.shape) not in (2,3): raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {len(X.shape)} axes {tuple(X.shape)}; "
-                                                   "reshape it (one series of one variable is `x[None]`)")
+    if len(X.shape) not in (2,3):
+        raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {len(X.shape)} axes {tuple(X.shape)}; "
+                         "reshape it (one series of one variable is `x[None]`)")
     if X.dtype.kind not in 'fiub': raise ValueError(f"{name}: expected numbers, found dtype {X.dtype}; convert the values first")
     if 0 in X.shape: raise ValueError(f"{name}: expected at least one series of one variable and one step, found shape {tuple(X.shape)}")
     dtype = _dtype(X, exact)
@@ -154,8 +156,10 @@ def check_values(
             continue
         gaps,inf = np.isnan(x),np.isinf(x).any((1,2))
         hollow = gaps.all((1,2))
-        if inf.any(): raise ValueError(f"{name}: found an infinite value in row {start+inf.argmax()}; replace it, by NaN if it is a missing value")
-        if hollow.any(): raise ValueError(f"{name}: found no step in row {start+hollow.argmax()} that has a value (all NaN?); leave that row out")
+        if inf.any():
+            raise ValueError(f"{name}: found an infinite value in row {start+inf.argmax()}; replace it, by NaN if it is a missing value")
+        if hollow.any():
+            raise ValueError(f"{name}: found no step in row {start+hollow.argmax()} that has a value (all NaN?); leave that row out")
         n = (~gaps).sum()
         held += n
         missing += x.shape[1]*(x.shape[2]-gaps.all(1)[:,::-1].argmin(1)).sum()-n
@@ -168,9 +172,9 @@ def warn_of_layout(
     missing:float=0., # Fraction of values that are missing inside the series
 ):
     "Warn of series that look like something else than `(n, vars, len)`, or lack many values"
-    said = _layout(X)
-    if said: warnings.warn(f"{name}: {said}", TaskWarning, stacklevel=3)
-    if missing > .05: warnings.warn(f"{name}: {missing:.0%} of the values inside the series are missing; an encoder sees the mean in their place", TaskWarning, stacklevel=3)
+    gaps = f"{missing:.0%} of the values inside the series are missing; an encoder sees the mean in their place" if missing > .05 else None
+    for said in (_layout(X), gaps):
+        if said: warnings.warn(f"{name}: {said}", TaskWarning, stacklevel=3)
 
 def _layout(X, rows=32):
     "What series look like, if not like `(n, vars, len)`"

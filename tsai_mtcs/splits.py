@@ -25,17 +25,20 @@ def as_splits(
     for part,rows in dict(train=train, test=test).items():
         if not len(rows): raise ValueError(f"{name}: the {part} split is empty; give it at least one row")
     rows = np.concatenate((train,valid,test))
-    if rows.min() < 0 or rows.max() >= n: raise ValueError(f"{name}: expected row numbers in 0..{n-1}, found {rows.min()}..{rows.max()} in its splits")
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"{name}: expected row numbers in 0..{n-1}, found {rows.min()}..{rows.max()} in its splits")
     row,times = np.unique(rows, return_counts=True)
-    if (times > 1).any(): raise ValueError(f"{name}: row {row[times > 1][0]} occurs {times.max()} times in the splits; a row belongs to one of them, once")
+    if (times > 1).any():
+        raise ValueError(f"{name}: row {row[times > 1][0]} occurs {times.max()} times in the splits; a row belongs to one of them, once")
     return train,valid,test
 
 # %% ../nbs/00e_splits.ipynb #de5042ef
 def _rows(part, n, expected):
     "One part of a split as row numbers"
     if isinstance(part, slice): return np.arange(*part.indices(n))
-    if isinstance(part, (int,float)): raise ValueError(f"{expected} as row numbers, found the number {part}; "
-                                                       "without `splits`, a stratified fifth of the rows is the test split, for another one: splits=stratified(np.array(y), range(n), fraction)")
+    if isinstance(part, (int,float)):
+        raise ValueError(f"{expected} as row numbers, found the number {part}; without `splits`, a stratified fifth of the rows "
+                         "is the test split, for another fraction: splits=stratified(np.array(y), range(n), fraction)")
     if hasattr(part, 'detach'): part = part.detach().cpu()
     try: rows = np.asarray(part if hasattr(part, '__len__') else list(part))
     except (TypeError, ValueError): raise ValueError(f"{expected} as row numbers, found {part!r}") from None
@@ -49,7 +52,8 @@ def _check_folds(splits, expected):
     "Raise `ValueError` for a list of folds, each with parts of its own"
     def is_fold(o): return isinstance(o, (tuple,list)) and len(o) in (2,3) and all(isinstance(p, (list,tuple,range,np.ndarray)) for p in o)
     if splits and all(map(is_fold, splits)):
-        raise ValueError(f"{expected}, found {len(splits)} folds; make a task a fold, [Task(name, X, y, fold) for fold in folds], and train them one after the other")
+        raise ValueError(f"{expected}, found {len(splits)} folds; make a task a fold, [Task(name, X, y, fold) for fold in folds], "
+                         "and train them one after the other")
 
 # %% ../nbs/00e_splits.ipynb #44ed0f33
 def stratified(
