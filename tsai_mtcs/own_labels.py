@@ -25,6 +25,7 @@ def as_labels(
         if is_null(o): raise ValueError(f"{name}: row {i} has no label ({o}); label it or leave it out")
         try: hash(o)
         except TypeError: raise ValueError(f"{name}: expected hashable labels, one a series, found {o!r} in row {i}") from None
+        if getattr(o, 'shape', ()): raise ValueError(f"{name}: expected hashable labels, one a series, found {o!r} in row {i}") # a tensor
     return out
 
 def plain(

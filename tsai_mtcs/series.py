@@ -50,7 +50,7 @@ def loses_in_float32(
     std, # Standard deviation of each variable
 )->bool:
     "Whether rounding to float32 before scaling would change a scaled value by more than about 1e-4"
-    return any(abs(m) > 2**10*s for m,s in zip(mean, std))
+    return any(abs(m) > 2**10*s or not 1e-30 < s < 1e30 for m,s in zip(mean, std)) # or out of its range
 
 def _spread(n, most=256):
     "Numbers of at most `most` rows of `n`, spread evenly"
@@ -71,6 +71,8 @@ def as_series(
 )->np.ndarray: # float32 (or float64) `(n, vars, len)`, NaN for padding and missing values; `LazySeries` where `X` is on disk
     "The series of one data set as one array; raises `ValueError` where that can't be done"
     if isinstance(X, LazySeries): return X
+    if hasattr(X, 'toarray'): raise ValueError(f"{name}: expected series as an array, found a sparse matrix; take X.toarray()")
+    if hasattr(X, '__next__'): X = list(X)
     if not isinstance(X, (list, tuple)): X = _as_array(X)
     if getattr(X, 'shape', None) == ():
         raise ValueError(f"{name}: expected series as (n, vars, len), (n, len) or a list of series, found {X!r:.60}")
@@ -87,7 +89,9 @@ def as_series(
 # %% ../nbs/00d_series.ipynb #64bd7339
 def _as_array(x):
     "What is not on disk as an array, with NaN where a masked array, pandas or None has no value"
-    if hasattr(x, 'detach'): x = x.detach().cpu().numpy()
+    if hasattr(x, 'detach'):
+        x = x.detach().cpu()
+        x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy() # which NumPy lacks
     if isinstance(x, np.ma.MaskedArray): x = x.astype(np.result_type(x.dtype, np.float32)).filled(np.nan)
     if hasattr(x, 'iloc'): x = x.to_numpy() # pandas
     if on_disk(x): return x
@@ -104,7 +108,9 @@ def _checked(rows, name):
     frame = next((i for i,o in enumerate(rows) if hasattr(o, 'columns')), None)
     if frame is not None: raise ValueError(f"{name}: expected every series as (len,) or (vars, len), found a data frame in row {frame}; "
                                            "a frame with a line a time step is `frame.to_numpy().T`")
-    rows = [_as_array(o) for o in rows]
+    try: rows = [_as_array(o) for o in rows]
+    except ValueError as e: # of NumPy, for a ragged list
+        raise ValueError(f"{name}: expected every series as (len,) or (vars, len), found variables of unequal length ({e})") from None
     bad = next((i for i,o in enumerate(rows) if o.ndim not in (1,2) or o.dtype.kind not in 'fiub'), None)
     if bad is not None: raise ValueError(f"{name}: expected every series as (len,) or (vars, len) numbers, "
                                          f"found shape {rows[bad].shape} of dtype {rows[bad].dtype} in row {bad}")
