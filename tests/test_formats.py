@@ -107,5 +107,5 @@ def test_a_cache_of_an_older_version_is_made_anew(tmp_path, monkeypatch):
     ucr_tasks('Toy', folder, cache=cache)
     monkeypatch.setattr(module, 'read_file', lambda path: pytest.fail('read again'))
     assert ucr_tasks('Toy', folder, cache=cache)[0].y.tolist() == ['A','b','b','A']
-    monkeypatch.setattr(module, 'CACHE', module.CACHE+1)
+    monkeypatch.setattr(module, '_CACHE', module._CACHE+1)
     with pytest.raises(pytest.fail.Exception): ucr_tasks('Toy', folder, cache=cache)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from fastai.torch_core import set_seed
 from helpers import quiet_learner, random_task, same, weights
@@ -188,7 +189,8 @@ def test_labels_that_no_file_of_a_model_holds(odd):
 MASK = np.arange(N) < 20
 
 @pytest.mark.parametrize('splits', [(MASK,~MASK), (MASK.tolist(),(~MASK).tolist()), (torch.tensor(MASK),torch.tensor(~MASK)), (pd.Series(MASK),pd.Series(~MASK)), (MASK,np.zeros(N, bool),~MASK),
-                                    (slice(20),slice(20,None)), (np.arange(20,dtype=np.uint8),range(20,30)), [list(range(20)),list(range(20,30))], iter(SPLITS)], ids=range(9))
+                                    (slice(20),slice(20,None)), (np.arange(20,dtype=np.uint8),range(20,30)), [list(range(20)),list(range(20,30))], iter(SPLITS),
+                                    dict(test=range(20,30), train=range(20))], ids=range(10))
 def test_splits_by_masks_slices_and_numbers(splits):
     t = make(splits=splits)
     assert [o.tolist() for o in (t.train,t.valid,t.test)] == [[*range(20)],[],[*range(20,30)]]
@@ -198,7 +200,7 @@ FOLDS = [(np.delete(np.arange(N), np.arange(i, N, 3)), np.arange(i, N, 3)) for i
 @pytest.mark.parametrize('splits,said', [
     ((.8,.2), 'found the number 0.8; without `splits`, a stratified fifth'), (.2, 'found 0.2'), ((20,10), 'found the number 20'), (([0.,1.],[2.5]), 'found float64'), ((MASK[:9],~MASK), 'or masks of 30 rows, found bool'),
     (FOLDS, r'found 3 folds; make a task a fold, \[Task\(name, X, y, fold\) for fold in folds\]'), (FOLDS[:2], 'found 2 folds'), (FOLDS*2, 'found 6 folds'), ((o for o in FOLDS), 'found 3 folds'),
-    ((['a'],['b']), 'row numbers'), ((MASK,MASK), 'row 0 occurs 2 times')])
+    ((['a'],['b']), 'row numbers'), (dict(fit=range(20), test=range(20,30)), 'found fit, test'), ((MASK,MASK), 'row 0 occurs 2 times')])
 def test_splits_that_are_none(splits, said):
     with pytest.raises(ValueError, match=said): make(splits=splits)
 
@@ -219,3 +221,20 @@ def test_same_seed_same_result_whatever_the_precision_it_came_in():
         learn.fit(1)
         fits.append(weights(learn.model))
     assert same(*fits)
+
+@pytest.mark.parametrize('factor', [1e-40,1e40])
+def test_values_that_float32_does_not_reach(factor):
+    t = make(WAVES*factor)
+    np.testing.assert_allclose(t.spec.scale(t.X), z(WAVES), atol=1e-5)
+
+@pytest.mark.parametrize('X,said', [
+    (None, 'or a list of series, found'), ({}, 'or a list of series, found'), ('text', 'or a list of series, found'), (scipy.sparse.csr_matrix(WAVES[:,0]), r'found a sparse matrix; take X.toarray\(\)'),
+    ([[[1,2],[3]]]*N, 'found variables of unequal length'), (list(range(N)), r'found shape \(\) of dtype int64 in row 0'), (np.ma.masked_all((N,2,9)), 'no step in row 0 that has a value')])
+def test_series_that_are_none(X, said):
+    with pytest.raises(ValueError, match=f"task 'gait': .*{said}"): make(X)
+
+@pytest.mark.parametrize('X', [torch.tensor(WAVES).bfloat16(), torch.tensor(WAVES, requires_grad=True), (o for o in WAVES), WAVES.astype(object), WAVES.astype(np.longdouble)], ids=range(5))
+def test_series_of_other_kinds(X): np.testing.assert_allclose(make(X).X, WAVES, atol=.1)
+
+def test_tensors_are_no_labels():
+    with pytest.raises(ValueError, match='expected hashable labels, one a series, found tensor'): make(y=[torch.tensor([0,1])]*N)

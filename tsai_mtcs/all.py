@@ -3,18 +3,16 @@ from fastai.callback.all import *
 from fastai.learner import load_learner
 from fastai.torch_core import set_seed
 
-from .series import *
-from .splits import *
-from .own_labels import *
+from .series import TaskWarning, as_series, check_values, series_stats
+from .splits import stratified
 from .tasks import *
 from .lazy import *
-from .near_copies import *
-from .formats import *
+from .near_copies import copied_fraction, near_copies
+from .formats import read_file
 from .archive import *
 from .labels import *
 from .schedules import *
-from .arguments import *
-from .datasets import *
+from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
 from .data import *
 from .pooling import *

@@ -36,7 +36,8 @@ def _whole(lines, sep, path):
         n = line.count(sep)
         if expected is None: expected,first = n,i
         if n != expected or line.endswith(sep):
-            raise ValueError(f"{path}, line {i}: expected {expected} separators as in line {first}, found {n}; the file is damaged or cut short")
+            raise ValueError(f"{path}, line {i}: expected {expected} separators as in line {first}, found {n}; "
+                             "the file is damaged or cut short")
         yield i,line
     if expected is None: raise ValueError(f"{path}: found no series; the file is empty or cut short")
 
@@ -66,7 +67,8 @@ def _read_tsv(path):
     for i,line in _whole(_lines(path), sep, path):
         numbers.append(i)
         labels.append(_label(line.split(sep, 1)[0].strip(), path, i))
-    df = pd.read_csv(path, sep=sep, header=None, dtype={0:str}, na_values=['?'], encoding='utf-8-sig', encoding_errors='backslashreplace', quoting=csv.QUOTE_NONE)
+    df = pd.read_csv(path, sep=sep, header=None, dtype={0:str}, na_values=['?'], quoting=csv.QUOTE_NONE,
+                     encoding='utf-8-sig', encoding_errors='backslashreplace')
     for column in df.columns[1:]:
         if df[column].dtype.kind in 'fiu': continue
         row = int(pd.to_numeric(df[column], errors='coerce').isna().to_numpy().argmax())
@@ -79,8 +81,11 @@ def _read_ts(path):
     lines = _lines(path, '#%')
     header = dict((o.lower().split(None, 1)+[''])[:2] for o in _header(lines))
     def says(key, value): return header.get(key, '').split(None, 1)[:1] == [value]
-    if says('@timestamps', 'true'): raise ValueError(f"{path}: found time stamps (@timestamps true), which aren't read; write the values alone, at even intervals")
-    if says('@targetlabel', 'true'): raise ValueError(f"{path}: found the target of a regression (@targetLabel true), expected labels; make labels of it, for instance by pandas.qcut")
+    if says('@timestamps', 'true'):
+        raise ValueError(f"{path}: found time stamps (@timestamps true), which aren't read; write the values alone, at even intervals")
+    if says('@targetlabel', 'true'):
+        raise ValueError(f"{path}: found the target of a regression (@targetLabel true), expected labels; "
+                         "make labels of it, for instance by pandas.qcut")
     labelled,rows,labels = not says('@classlabel', 'false'),[],[]
     for i,line in _whole(lines, ':', path):
         fields = line.split(':')
@@ -91,7 +96,9 @@ def _read_ts(path):
 
 def _one_length(variables, path, i):
     lens = Counter(map(len, variables))
-    if len(lens) > 1: raise ValueError(f"{path}, line {i}: expected {len(variables[0])} values, found {len(variables[-1])}; the file is damaged or cut short")
+    if len(lens) > 1:
+        raise ValueError(f"{path}, line {i}: expected {len(variables[0])} values, found {len(variables[-1])}; "
+                         "the file is damaged or cut short")
     return variables
 
 # %% ../nbs/00h_formats.ipynb #f8d04de2

@@ -91,7 +91,7 @@ def near_copies(
     tasks, # `Task`s
     threshold:float=.98, # Correlation above which two series are copies
 )->pd.DataFrame: # Columns `task`, `row`, `other`, `other_row`, `correlation`
-    "Each test row that has a near copy among the training rows of another task, with the nearest there; tasks of other variables aren't compared"
+    "Each test row with its nearest copy among the training rows of another task; tasks of other variables aren't compared"
     tasks = list(tasks)
     lines = _all_pairs(tasks, [o.test for o in tasks], [o.train for o in tasks], threshold)
     return pd.DataFrame(lines, columns=['task','row','other','other_row','correlation'])
@@ -101,13 +101,14 @@ def _fractions(lines, tasks, test):
     "The fraction of the rows `test[k]` of each task that lines are of, a column a task"
     names = [o.name for o in tasks]
     n = Counter((o[0], o[2]) for o in lines)
-    return pd.DataFrame([[n[a,b]/len(rows) for b in names] for a,rows in zip(names, test)], pd.Index(names, name='task'), pd.Index(names, name='other'))
+    values = [[n[a,b]/len(rows) for b in names] for a,rows in zip(names, test)]
+    return pd.DataFrame(values, pd.Index(names, name='task'), pd.Index(names, name='other'))
 
 def copied_fraction(
     tasks, # `Task`s
     threshold:float=.98, # Correlation above which two series are copies
 )->pd.DataFrame: # A row a task of the test rows, a column a task of the training rows
-    "The fraction of the test rows of each task that have a near copy among the training rows of another; 0 on the diagonal, which isn't looked at"
+    "The fraction of each task's test rows that have a near copy among the training rows of another; 0 on the diagonal"
     tasks = list(tasks)
     return _fractions(near_copies(tasks, threshold).itertuples(index=False), tasks, [o.test for o in tasks])
 
@@ -134,5 +135,6 @@ def warn_of_copies(
     said = [f"{part:.0%} of '{a}' in '{b}'" for (a,b),part in found.sort_values(ascending=False, kind='stable').items() if part >= fraction]
     if not said: return
     more = f" and {len(said)-5} more pairs" if len(said) > 5 else ''
-    warnings.warn(f"test rows of a task have near copies (correlation above {threshold}) among the training rows of another: {', '.join(said[:5])}{more}, "
-                  "in a sample; accuracy on these rows is partly memory. See `near_copies(tasks)`; `check_copies=False` leaves the look out", TaskWarning, stacklevel=3)
+    warnings.warn(f"test rows of a task have near copies (correlation above {threshold}) among the training rows of another: "
+                  f"{', '.join(said[:5])}{more}, in a sample; accuracy on these rows is partly memory. "
+                  "See `near_copies(tasks)`; `check_copies=False` leaves the look out", TaskWarning, stacklevel=3)

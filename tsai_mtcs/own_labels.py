@@ -25,6 +25,7 @@ def as_labels(
         if is_null(o): raise ValueError(f"{name}: row {i} has no label ({o}); label it or leave it out")
         try: hash(o)
         except TypeError: raise ValueError(f"{name}: expected hashable labels, one a series, found {o!r} in row {i}") from None
+        if getattr(o, 'shape', ()): raise ValueError(f"{name}: expected hashable labels, one a series, found {o!r} in row {i}") # a tensor
     return out
 
 def plain(
@@ -57,7 +58,8 @@ def _sequence(y, name):
     try: y = list(y)
     except TypeError: raise ValueError(f"{expected}, found {y!r}") from None
     if len(y) and isinstance(y[0], (list, np.ndarray)) and len(y[0]) > 1 and all(sorted(o) == [0]*(len(o)-1)+[1] for o in y):
-        raise ValueError(f"{expected}, found one-hot rows such as {list(y[0])}; the labels are the positions of the ones: np.argmax(y, axis=1)")
+        raise ValueError(f"{expected}, found one-hot rows such as {list(y[0])}; "
+                         "the labels are the positions of the ones: np.argmax(y, axis=1)")
     return y
 
 # %% ../nbs/00f_own_labels.ipynb #317db503
@@ -65,18 +67,20 @@ def check_labels(
     y, # Labels, as `as_labels` gives them
     name:str, # What to call the data
 ):
-    "`ValueError` for the target of a regression; a `TaskWarning` for labels that hardly repeat, and for those that no file of a model holds"
+    "`ValueError` for the target of a regression; a `TaskWarning` for labels that hardly repeat, or that no file of a model holds"
     labels = set(y)
-    if len(y) >= 10 and len(labels) > len(y)/2 and all(isinstance(o, float) for o in labels) and any(o != round(o) for o in labels if abs(o) < np.inf):
-        raise ValueError(f"{name}: found {len(labels)} different numbers for {len(y)} series, such as {y[0]}, which looks like the target of a regression; "
+    often = f"{len(labels)} different labels for {len(y)} series, such as {y[0]!r}"
+    if len(y) >= 10 and len(labels) > len(y)/2 and any(map(_is_fraction, labels)):
+        raise ValueError(f"{name}: found {often}, which looks like the target of a regression; "
                          "make labels of it, for instance by pandas.qcut")
     if len(y) >= 20 and len(labels) > len(y)/2:
-        warnings.warn(f"{name}: {len(labels)} different labels for {len(y)} series, such as {y[0]!r}; they look like numbers of rows, or a measured value",
-                      TaskWarning, stacklevel=3)
+        warnings.warn(f"{name}: {often}; they look like numbers of rows, or a measured value", TaskWarning, stacklevel=3)
     odd = next((o for o in labels if not can_be_saved(o)), None)
     if odd is not None:
-        warnings.warn(f"{name}: a label such as {odd!r} can't be saved by `save_pretrained`, which holds text, numbers, and tuples of them; "
-                      "give its text instead, [str(o) for o in y]", TaskWarning, stacklevel=3)
+        warnings.warn(f"{name}: a label such as {odd!r} can't be saved by `save_pretrained`, which holds text, numbers, "
+                      "and tuples of them; give its text instead, [str(o) for o in y]", TaskWarning, stacklevel=3)
+
+def _is_fraction(o): return isinstance(o, float) and abs(o) < np.inf and o != round(o)
 
 def can_be_saved(
     label, # A label

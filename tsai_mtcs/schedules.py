@@ -26,7 +26,8 @@ def batch_counts(
     if not temperature > 0: raise ValueError(f"expected a temperature above 0, found {temperature}")
     n = np.asarray(n)
     full = -(-n//bs)
-    if schedule == 'proportional' and steps is None: return full-((n > bs) & (n%bs == 1) & (bs > 1)) # a last batch of one row joins the one before
+    lone = (n > bs) & (n%bs == 1) & (bs > 1) # a last batch of one row joins the one before
+    if schedule == 'proportional' and steps is None: return full-lone
     total = full.sum() if steps is None else steps
     if schedule == 'round_robin': return (n > 0)*-(-total//max((n > 0).sum(), 1))
     if schedule not in SCHEDULES: raise ValueError(f"there is no schedule {schedule!r}; known: {', '.join(SCHEDULES)}")

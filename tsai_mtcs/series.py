@@ -50,7 +50,7 @@ def loses_in_float32(
     std, # Standard deviation of each variable
 )->bool:
     "Whether rounding to float32 before scaling would change a scaled value by more than about 1e-4"
-    return any(abs(m) > 2**10*s for m,s in zip(mean, std))
+    return any(abs(m) > 2**10*s or not 1e-30 < s < 1e30 for m,s in zip(mean, std)) # or out of its range
 
 def _spread(n, most=256):
     "Numbers of at most `most` rows of `n`, spread evenly"
@@ -68,14 +68,18 @@ def as_series(
     X, # Series: `(n, vars, len)`, `(n, len)` for one variable, or a list of n series `(vars, len)` or `(len,)` of any lengths
     name:str='X', # What to call the data in an error
     exact:bool=None, # Keep float64; `None`: where float32 would lose what the series differ by, see `loses_in_float32`
-)->np.ndarray: # float32 (or float64) `(n, vars, len)`, NaN where a series is padded or a value is missing; `LazySeries` where `X` is on disk
+)->np.ndarray: # float32 (or float64) `(n, vars, len)`, NaN for padding and missing values; `LazySeries` where `X` is on disk
     "The series of one data set as one array; raises `ValueError` where that can't be done"
     if isinstance(X, LazySeries): return X
+    if hasattr(X, 'toarray'): raise ValueError(f"{name}: expected series as an array, found a sparse matrix; take X.toarray()")
+    if hasattr(X, '__next__'): X = list(X)
     if not isinstance(X, (list, tuple)): X = _as_array(X)
-    if getattr(X, 'shape', None) == () or X is None: raise ValueError(f"{name}: expected series as (n, vars, len), (n, len) or a list of series, found {X!r:.60}")
+    if getattr(X, 'shape', None) == ():
+        raise ValueError(f"{name}: expected series as (n, vars, len), (n, len) or a list of series, found {X!r:.60}")
     if isinstance(X, (list, tuple)) or X.dtype == object: X = _pad(_checked(list(X), name), exact)
-    if len(X.shape) not in (2,3): raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {len(X.shape)} axes {tuple(X.shape)}; "
-                                                   "reshape it (one series of one variable is `x[None]`)")
+    if len(X.shape) not in (2,3):
+        raise ValueError(f"{name}: expected series as (n, vars, len) or (n, len), found {len(X.shape)} axes {tuple(X.shape)}; "
+                         "reshape it (one series of one variable is `x[None]`)")
     if X.dtype.kind not in 'fiub': raise ValueError(f"{name}: expected numbers, found dtype {X.dtype}; convert the values first")
     if 0 in X.shape: raise ValueError(f"{name}: expected at least one series of one variable and one step, found shape {tuple(X.shape)}")
     dtype = _dtype(X, exact)
@@ -85,7 +89,9 @@ def as_series(
 # %% ../nbs/00d_series.ipynb #64bd7339
 def _as_array(x):
     "What is not on disk as an array, with NaN where a masked array, pandas or None has no value"
-    if hasattr(x, 'detach'): x = x.detach().cpu().numpy()
+    if hasattr(x, 'detach'):
+        x = x.detach().cpu()
+        x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy() # which NumPy lacks
     if isinstance(x, np.ma.MaskedArray): x = x.astype(np.result_type(x.dtype, np.float32)).filled(np.nan)
     if hasattr(x, 'iloc'): x = x.to_numpy() # pandas
     if on_disk(x): return x
@@ -102,7 +108,9 @@ def _checked(rows, name):
     frame = next((i for i,o in enumerate(rows) if hasattr(o, 'columns')), None)
     if frame is not None: raise ValueError(f"{name}: expected every series as (len,) or (vars, len), found a data frame in row {frame}; "
                                            "a frame with a line a time step is `frame.to_numpy().T`")
-    rows = [_as_array(o) for o in rows]
+    try: rows = [_as_array(o) for o in rows]
+    except ValueError as e: # of NumPy, for a ragged list
+        raise ValueError(f"{name}: expected every series as (len,) or (vars, len), found variables of unequal length ({e})") from None
     bad = next((i for i,o in enumerate(rows) if o.ndim not in (1,2) or o.dtype.kind not in 'fiub'), None)
     if bad is not None: raise ValueError(f"{name}: expected every series as (len,) or (vars, len) numbers, "
                                          f"found shape {rows[bad].shape} of dtype {rows[bad].dtype} in row {bad}")
@@ -154,8 +162,10 @@ def check_values(
             continue
         gaps,inf = np.isnan(x),np.isinf(x).any((1,2))
         hollow = gaps.all((1,2))
-        if inf.any(): raise ValueError(f"{name}: found an infinite value in row {start+inf.argmax()}; replace it, by NaN if it is a missing value")
-        if hollow.any(): raise ValueError(f"{name}: found no step in row {start+hollow.argmax()} that has a value (all NaN?); leave that row out")
+        if inf.any():
+            raise ValueError(f"{name}: found an infinite value in row {start+inf.argmax()}; replace it, by NaN if it is a missing value")
+        if hollow.any():
+            raise ValueError(f"{name}: found no step in row {start+hollow.argmax()} that has a value (all NaN?); leave that row out")
         n = (~gaps).sum()
         held += n
         missing += x.shape[1]*(x.shape[2]-gaps.all(1)[:,::-1].argmin(1)).sum()-n
@@ -168,9 +178,9 @@ def warn_of_layout(
     missing:float=0., # Fraction of values that are missing inside the series
 ):
     "Warn of series that look like something else than `(n, vars, len)`, or lack many values"
-    said = _layout(X)
-    if said: warnings.warn(f"{name}: {said}", TaskWarning, stacklevel=3)
-    if missing > .05: warnings.warn(f"{name}: {missing:.0%} of the values inside the series are missing; an encoder sees the mean in their place", TaskWarning, stacklevel=3)
+    gaps = f"{missing:.0%} of the values inside the series are missing; an encoder sees the mean in their place" if missing > .05 else None
+    for said in (_layout(X), gaps):
+        if said: warnings.warn(f"{name}: {said}", TaskWarning, stacklevel=3)
 
 def _layout(X, rows=32):
     "What series look like, if not like `(n, vars, len)`"

@@ -10,12 +10,16 @@ import numpy as np
 
 # %% ../nbs/00e_splits.ipynb #2f2e6019
 def as_splits(
-    splits, # `(train, test)` or `(train, valid, test)`, each row numbers, a mask of all rows or a slice
+    splits, # `(train, test)` or `(train, valid, test)`, or a dict of these names; each row numbers, a mask of all rows or a slice
     n:int, # Rows of the data set
     name:str='splits', # What to call the data in an error
 )->tuple: # `(train, valid, test)`, arrays of row numbers
     "The split of a data set's rows; `ValueError` for rows that aren't there, or in two parts"
     expected = f"{name}: expected splits (train, test) or (train, valid, test)"
+    if isinstance(splits, dict):
+        if not {'train','test'} <= set(splits) <= {'train','valid','test'}:
+            raise ValueError(f"{expected}, found {', '.join(map(str, splits))}")
+        splits = [splits.get(o, ()) for o in ('train','valid','test')]
     try: splits = list(splits)
     except TypeError: raise ValueError(f"{expected}, found {splits!r}") from None
     _check_folds(splits, expected)
@@ -25,17 +29,20 @@ def as_splits(
     for part,rows in dict(train=train, test=test).items():
         if not len(rows): raise ValueError(f"{name}: the {part} split is empty; give it at least one row")
     rows = np.concatenate((train,valid,test))
-    if rows.min() < 0 or rows.max() >= n: raise ValueError(f"{name}: expected row numbers in 0..{n-1}, found {rows.min()}..{rows.max()} in its splits")
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"{name}: expected row numbers in 0..{n-1}, found {rows.min()}..{rows.max()} in its splits")
     row,times = np.unique(rows, return_counts=True)
-    if (times > 1).any(): raise ValueError(f"{name}: row {row[times > 1][0]} occurs {times.max()} times in the splits; a row belongs to one of them, once")
+    if (times > 1).any():
+        raise ValueError(f"{name}: row {row[times > 1][0]} occurs {times.max()} times in the splits; a row belongs to one of them, once")
     return train,valid,test
 
 # %% ../nbs/00e_splits.ipynb #de5042ef
 def _rows(part, n, expected):
     "One part of a split as row numbers"
     if isinstance(part, slice): return np.arange(*part.indices(n))
-    if isinstance(part, (int,float)): raise ValueError(f"{expected} as row numbers, found the number {part}; "
-                                                       "without `splits`, a stratified fifth of the rows is the test split, for another one: splits=stratified(np.array(y), range(n), fraction)")
+    if isinstance(part, (int,float)):
+        raise ValueError(f"{expected} as row numbers, found the number {part}; without `splits`, a stratified fifth of the rows "
+                         "is the test split, for another fraction: splits=stratified(np.array(y), range(n), fraction)")
     if hasattr(part, 'detach'): part = part.detach().cpu()
     try: rows = np.asarray(part if hasattr(part, '__len__') else list(part))
     except (TypeError, ValueError): raise ValueError(f"{expected} as row numbers, found {part!r}") from None
@@ -49,7 +56,8 @@ def _check_folds(splits, expected):
     "Raise `ValueError` for a list of folds, each with parts of its own"
     def is_fold(o): return isinstance(o, (tuple,list)) and len(o) in (2,3) and all(isinstance(p, (list,tuple,range,np.ndarray)) for p in o)
     if splits and all(map(is_fold, splits)):
-        raise ValueError(f"{expected}, found {len(splits)} folds; make a task a fold, [Task(name, X, y, fold) for fold in folds], and train them one after the other")
+        raise ValueError(f"{expected}, found {len(splits)} folds; make a task a fold, [Task(name, X, y, fold) for fold in folds], "
+                         "and train them one after the other")
 
 # %% ../nbs/00e_splits.ipynb #44ed0f33
 def stratified(

@@ -74,12 +74,13 @@ class Task:
         name:str, # A name of its own among the tasks that are trained together; none of `RESERVED`
         X, # Series, as `as_series` takes them
         y, # A label a series: text, a number, a tuple of them, anything hashable
-        splits=None, # `(train, test)` or `(train, valid, test)`, each row numbers, a mask or a slice; `None`: a stratified fifth of the rows is the test split
+        splits=None, # `(train, test)` or `(train, valid, test)`: row numbers, masks or slices; `None`: a stratified fifth is the test split
     ):
         self.name = _as_name(name)
         what = f"task '{self.name}'"
         self.X,self.y = as_series(X, what),as_labels(y, what)
-        if len(self.X) != len(self.y): raise ValueError(f"{what}: expected a label for each series, found {len(self.X)} series and {len(self.y)} labels")
+        if len(self.X) != len(self.y):
+            raise ValueError(f"{what}: expected a label for each series, found {len(self.X)} series and {len(self.y)} labels")
         missing = check_values(self.X, what)
         warn_of_layout(self.X, what, missing)
         check_labels(self.y, what)
@@ -114,7 +115,9 @@ class Task:
 def _as_name(name):
     "The name of a task; `ValueError` for none, and for one that a table of results has for something else"
     if name is None or not str(name).strip(): raise ValueError(f"expected a name for the task, found {name!r}")
-    if str(name) in RESERVED: raise ValueError(f"a task can't be called '{name}', which is a column or a row of the results; take another name than {', '.join(RESERVED)}")
+    if str(name) in RESERVED:
+        raise ValueError(f"a task can't be called '{name}', which is a column or a row of the results; "
+                         f"take another name than {', '.join(RESERVED)}")
     return str(name)
 
 # %% ../nbs/00_tasks.ipynb #154050fc
@@ -126,7 +129,9 @@ def hold_out(
     "`task` with a seeded stratified part of its training split set aside as its validation split"
     if not 0 < pct < 1: raise ValueError(f"expected a fraction between 0 and 1 to hold out, found {pct}")
     train,valid = stratified(task.y, np.concatenate((task.train, task.valid)), pct, seed)
-    if not len(valid): warnings.warn(f"task '{task.name}': every label has one training row, none can be held out; it has no validation split", TaskWarning, stacklevel=2)
+    if not len(valid):
+        warnings.warn(f"task '{task.name}': every label has one training row, none can be held out; it has no validation split",
+                      TaskWarning, stacklevel=2)
     new = object.__new__(Task)
     new.__dict__ = {**task.__dict__, 'train':train, 'valid':valid, '_spec':None}
     return new
@@ -137,7 +142,8 @@ def from_dls(
     name:str, # A name for the task
 )->Task: # A task whose test split is `dls.valid`
     "A task from existing tsai `DataLoaders`"
-    if not hasattr(dls, 'vocab'): raise ValueError(f"task '{name}': expected `DataLoaders` with one categorical target, found a {type(dls).__name__} without `vocab`")
+    if not hasattr(dls, 'vocab'):
+        raise ValueError(f"task '{name}': expected `DataLoaders` with one categorical target, found a {type(dls).__name__} without `vocab`")
     parts = [ds[:] for ds in (dls.train_ds, dls.valid_ds)]
     X = np.concatenate([np.asarray(x) for x,_ in parts])
     y = np.concatenate([np.asarray(y).astype(int) for _,y in parts])
