@@ -16,6 +16,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import CSVLogger
 from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation
+from fastai.optimizer import OptimWrapper
 from fastai.torch_core import rank_distrib, to_device
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -142,7 +143,7 @@ class GoOn(Callback):
 
     def _take_up(self, cbs):
         state,learn = self.state,self.learn
-        learn.opt.load_state_dict(_on_device(state['opt'], learn.model)) # the rates that a callback has changed
+        _load_opt(learn.opt, state['opt'], learn.model) # with the rates that a callback has changed
         for name,o in state['cbs'].items(): cbs[name].load_state_dict(o)
         for name,o in state['memory'].items(): _remember(cbs[name], **o)
         for cb in learn._grab_cbs(Checkpoint): cb.history = list(state['history'])
@@ -159,7 +160,9 @@ class GoOn(Callback):
         recorder.smooth_loss.val,recorder.smooth_loss.count = kept['smooth']
 
 # %% ../nbs/11_checkpoint.ipynb #ckgo0003
-def _on_device(state, model): return to_device(state, next(model.parameters()).device)
+def _load_opt(opt, state, model):
+    "PyTorch's optimizers find the device by themselves"
+    opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
 
 @patch
 def resume(self:EncoderLearner,
@@ -173,7 +176,7 @@ def resume(self:EncoderLearner,
         self.model.load_state_dict(state['model'])
         for p,trained in zip(self.model.parameters(), state['trained'], strict=True): p.requires_grad_(trained)
         self.create_opt()
-        self.opt.load_state_dict(_on_device(state['opt'], self.model))
+        _load_opt(self.opt, state['opt'], self.model)
         self.opt.frozen_idx = state['frozen']
         set_rng_state(state['rng'])
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as e:
