@@ -11,7 +11,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import *  # noqa: F403 (adds lr_find, fit_one_cycle, … to Learner)
-from fastai.callback.tracker import ReduceLROnPlateau
+from fastai.callback.tracker import ReduceLROnPlateau, SaveModelCallback
 from fastai.learner import Learner, load_learner
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat, FocalLossFlat, LabelSmoothingCrossEntropyFlat, MSELossFlat
 from fastai.metrics import CohenKappa, F1Score, MatthewsCorrCoef, RocAuc, accuracy
@@ -64,7 +64,7 @@ def cut_off(learn, moment, training, error):
     elif moment == 'loss': learn.loss_func.forward,f = fail,lambda: learn.fit(1)
     elif moment == 'metric': learn.metrics,f = [fail],lambda: learn.fit(1)
     elif moment == 'validate': f = lambda: learn.validate(cbs=Fails('after_pred', error, False))
-    else: f = lambda: learn.fit(1, cbs=[Fails(moment, error, training, order) for order in (200,)])
+    else: f = lambda: learn.fit(1, cbs=Fails(moment, error, training, 200))
     with pytest.raises(type(error)): f()
     if moment == 'forward': handle.remove()
     if moment == 'loss': del learn.loss_func.forward
@@ -158,6 +158,19 @@ def test_reduce_lr_on_plateau_reduces():
     rates = [o for i,o in enumerate(learn.recorder.lrs) if i == 0 or o != learn.recorder.lrs[i-1]]
     assert rates == pytest.approx([1e-2,1e-3,1e-4])
     assert [g['lr'] for g in learn.opt.opt.param_groups] == pytest.approx([1e-5]*2) and type(learn.opt.opt.param_groups[0]['lr']) is float
+
+
+def test_looking_at_a_model_is_no_epoch(tmp_path, capsys):
+    "The best model in the file, and what the callback remembers, stay as they were"
+    learn = tiny(dls=synth_dls(valid_pct=.3), path=tmp_path, cbs=SaveModelCallback(monitor='accuracy'))
+    learn.fit(2, 1e-2)
+    file,best,cbs = (tmp_path/'models'/'model.pth').read_bytes(),learn.save_model.best,list(learn.cbs)
+    learn.model.head.weight.data.zero_()
+    before = weights(learn.model)
+    capsys.readouterr()
+    for look in (learn.validate, learn.validate_tasks, learn.get_preds): look()
+    assert (tmp_path/'models'/'model.pth').read_bytes() == file and learn.save_model.best == best and list(learn.cbs) == cbs
+    assert same(before, weights(learn.model)) and 'Better model' not in capsys.readouterr().out
 
 
 # Arguments that make no sense

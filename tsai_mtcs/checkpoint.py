@@ -16,6 +16,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import CSVLogger
 from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation
+from fastai.optimizer import OptimWrapper
 from fastai.torch_core import rank_distrib, to_device
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -46,7 +47,8 @@ class Checkpoint(Callback):
         names = _numbered(list(self.recorder.metric_names)[1:])
         self.history.append({'epoch':self.epoch, **dict(zip(names, map(_as_value, self.recorder.values[-1])))})
         check_finite(self.model.state_dict(), f'epoch {self.epoch}, which is not written to {self.path}')
-        write_state(self.path, dict(run_state(self.learn), format=FORMAT, epochs=self.epoch+1, settings=self._settings, history=self.history))
+        done = dict(format=FORMAT, epochs=self.epoch+1, settings=self._settings, history=self.history)
+        write_state(self.path, run_state(self.learn) | done)
         if not self._tried: read_checkpoint(self.path)
         self._tried = True
 
@@ -85,23 +87,26 @@ def run_state(learn):
     params,cbs = list(learn.model.parameters()),_by_name(learn.cbs)
     return dict(tasks=describe_space(learn.model.space), model=dict(learn.model.state_dict()), trained=[p.requires_grad for p in params],
                 grads=[None if p.grad is None else p.grad if p.grad.is_sparse or p.grad.any() else 0 for p in params],
-                opt=learn.opt.state_dict(), frozen=learn.opt.frozen_idx, scaler=learn.scaler.state_dict() if learn._grab_cbs(MixedPrecision) else None,
+                opt=learn.opt.state_dict(), frozen=learn.opt.frozen_idx,
+                scaler=learn.scaler.state_dict() if learn._grab_cbs(MixedPrecision) else None,
                 train_iter=learn.train_iter, pass_no=learn.dls.train.epoch, rng=rng_state(), record=_record(learn.recorder),
                 cbs={k: cb.state_dict() for k,cb in cbs.items() if hasattr(type(cb), 'state_dict')},
                 memory={k: _remembered(cb) for k,cb in cbs.items() if isinstance(cb, tuple(_MEMORY))})
 
 # %% ../nbs/11_checkpoint.ipynb #ckrd0001
 FORMAT = 2
-_KEYS = dict(format=int, model=dict, opt=dict, tasks=list, epochs=int, settings=dict, history=list, pass_no=int, rng=dict, grads=list, trained=list, frozen=int,
-             train_iter=int, record=dict, cbs=dict, memory=dict)
+_KEYS = dict(format=int, epochs=int, settings=dict, history=list, tasks=list, model=dict, trained=list, grads=list, opt=dict, frozen=int,
+             train_iter=int, pass_no=int, rng=dict, record=dict, cbs=dict, memory=dict)
 
 def read_checkpoint(
     path, # File that `Checkpoint` wrote
 )->dict: # Its state
     "The state of a fit; executes nothing. `ValueError` names a file that isn't one"
     state = read_state(path, _KEYS)
-    if state['format'] != FORMAT: raise ValueError(f"{path}: expected a checkpoint of format {FORMAT}, found {state['format']}; go on with the version that wrote it")
-    if not 0 < state['epochs'] <= state['settings'].get('epochs', 0): raise ValueError(f"{path}: not a whole checkpoint (found {state['epochs']} epochs); start the fit anew")
+    if state['format'] != FORMAT:
+        raise ValueError(f"{path}: expected a checkpoint of format {FORMAT}, found {state['format']}; go on with the version that wrote it")
+    if not 0 < state['epochs'] <= state['settings'].get('epochs', 0):
+        raise ValueError(f"{path}: not a whole checkpoint (found {state['epochs']} epochs); start the fit anew")
     check_finite(state['model'], path)
     return state
 
@@ -130,19 +135,23 @@ class GoOn(Callback):
         found,wanted = fit_settings(learn),state['settings']
         for name,x in wanted.items():
             if found.get(name) != x:
-                raise ValueError(f"{self.path}: expected a fit with {name}={x}, as the one that was cut off, found {found.get(name)}; give it the same arguments")
+                raise ValueError(f"{self.path}: expected a fit with {name}={x}, as the one that was cut off, found {found.get(name)}; "
+                                 "give it the same arguments")
         if learn._start_epoch != state['epochs']:
-            raise ValueError(f"{self.path}: expected start_epoch={state['epochs']}, found {learn._start_epoch}; pass what `resume` gives: start_epoch=learn.resume(path)")
+            raise ValueError(f"{self.path}: expected start_epoch={state['epochs']}, found {learn._start_epoch}; "
+                             "pass what `resume` gives: start_epoch=learn.resume(path)")
         cbs = _by_name(learn.cbs)
         lacking = [o for o in {**state['cbs'], **state['memory']} if o not in cbs]
         if lacking:
-            raise ValueError(f"{self.path}: expected the callback(s) {', '.join(lacking)}, as in the fit that was cut off; give it the same callbacks")
+            raise ValueError(f"{self.path}: expected the callback(s) {', '.join(lacking)}, as in the fit that was cut off; "
+                             "give it the same callbacks")
         try: self._take_up(cbs)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as e: raise ValueError(f"{self.path}: not a whole checkpoint ({type(e).__name__}: {e}); start the fit anew") from e
+        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
+            raise ValueError(f"{self.path}: not a whole checkpoint ({type(e).__name__}: {e}); start the fit anew") from e
 
     def _take_up(self, cbs):
         state,learn = self.state,self.learn
-        learn.opt.load_state_dict(_on_device(state['opt'], learn.model)) # the rates that a callback has changed
+        _load_opt(learn.opt, state['opt'], learn.model) # with the rates that a callback has changed
         for name,o in state['cbs'].items(): cbs[name].load_state_dict(o)
         for name,o in state['memory'].items(): _remember(cbs[name], **o)
         for cb in learn._grab_cbs(Checkpoint): cb.history = list(state['history'])
@@ -159,7 +168,9 @@ class GoOn(Callback):
         recorder.smooth_loss.val,recorder.smooth_loss.count = kept['smooth']
 
 # %% ../nbs/11_checkpoint.ipynb #ckgo0003
-def _on_device(state, model): return to_device(state, next(model.parameters()).device)
+def _load_opt(opt, state, model):
+    "PyTorch's optimizers find the device by themselves"
+    opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
 
 @patch
 def resume(self:EncoderLearner,
@@ -173,12 +184,13 @@ def resume(self:EncoderLearner,
         self.model.load_state_dict(state['model'])
         for p,trained in zip(self.model.parameters(), state['trained'], strict=True): p.requires_grad_(trained)
         self.create_opt()
-        self.opt.load_state_dict(_on_device(state['opt'], self.model))
+        _load_opt(self.opt, state['opt'], self.model)
         self.opt.frozen_idx = state['frozen']
         set_rng_state(state['rng'])
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as e:
         self.model.load_state_dict(kept)
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise ValueError(f"{path}: a checkpoint of another model or optimizer; make the learner with the same tasks and settings ({why})") from e
+        raise ValueError(f"{path}: a checkpoint of another model or optimizer; "
+                         f"make the learner with the same tasks and settings ({why})") from e
     self.dls.train.epoch,self.going_on = state['pass_no'],GoOn(path, state)
     return state['epochs']

@@ -25,7 +25,8 @@ def check_fit(
             raise ValueError(f"expected {name} to be a whole number of at least 1, found {x!r}")
         if name in _RATES:
             for o in _numbers(x):
-                if isinstance(o, (str,bool)) or not 0 <= float(o) < math.inf: raise ValueError(f"expected {name} to be a finite number of at least 0, found {o!r}")
+                if isinstance(o, (str,bool)) or not 0 <= float(o) < math.inf:
+                    raise ValueError(f"expected {name} to be a finite number of at least 0, found {o!r}")
 
 def _numbers(x):
     "The numbers of a rate: one, a slice's or a list's"
@@ -61,14 +62,18 @@ def check_same_space(
     "Raise `ValueError` that names the first difference"
     names,others = ([o[0] for o in x] for x in (known,found))
     if names != others:
-        way = "give them the same order" if sorted(names) == sorted(others) else "use the tasks that the model was made with, or make a new learner"
+        same = sorted(names) == sorted(others)
+        way = "give them the same order" if same else "use the tasks that the model was made with, or make a new learner"
         i,(a,b) = next((i, o) for i,o in enumerate(_pairs(names, others)) if o[0] != o[1])
         raise ValueError(f"{what} has other tasks than the model: expected {_said(a)} as number {i}, found {_said(b)}; {way}")
     for (name,vars,labels),(_,n,found) in zip(known, found):
-        if vars != n: raise ValueError(f"{what}: expected {vars} variables of the task '{name}', found {n}; use the series that the model was made for")
+        if vars != n:
+            raise ValueError(f"{what}: expected {vars} variables of the task '{name}', found {n}; "
+                             "use the series that the model was made for")
         if labels != found:
             a,b = next(o for o in _pairs(labels, found) if o[0] != o[1])
-            raise ValueError(f"{what} has other labels of the task '{name}': expected {a or 'no more'}, found {b or 'no more'}; use the labels that the model was made with")
+            raise ValueError(f"{what} has other labels of the task '{name}': expected {a or 'no more'}, found {b or 'no more'}; "
+                             "use the labels that the model was made with")
 
 def _pairs(a, b): return [(x, y) for x,y in zip([*a, *[None]*(len(b)-len(a))], [*b, *[None]*(len(a)-len(b))])]
 def _said(name): return 'no task' if name is None else f"'{name}'"

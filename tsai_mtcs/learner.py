@@ -39,8 +39,9 @@ class MTCSLearner(EncoderLearner):
         self._metrics = L(within_tasks(mk_metric(o), self.model.space) for o in L(metrics))
 
     @delegates(Learner.get_preds)
-    def get_preds(self, ds_idx=1, dl=None, with_input=False, with_decoded=False, with_loss=False, act=None, inner=False, reorder=True, cbs=None, **kwargs):
-        "As fastai's; what is decoded is the likeliest label of each row's own task. The order is that of the rows, not `reorder`ed that of the loader"
+    def get_preds(self, ds_idx=1, dl=None, with_input=False, with_decoded=False, with_loss=False, act=None, inner=False, reorder=True,
+                  cbs=None, **kwargs):
+        "As fastai's; what is decoded is the likeliest label of each row's own task"
         if reorder and getattr(dl, 'shuffle', False): dl = dl.new(shuffle=False, drop_last=False)
         res = list(super().get_preds(ds_idx, dl, with_input, False, with_loss, act, inner, False, cbs, **kwargs))
         i = int(with_input)
@@ -119,4 +120,5 @@ def mtcs_learner(
     if loss_func is None: loss_func = MultiTaskLoss(dls.space)
     elif not hasattr(loss_func, 'space'): loss_func = OwnTaskLoss(loss_func, dls.space)
     return MTCSLearner(dls, model, loss_func, opt_func=opt_func, lr=lr, splitter=splitter,
-                       cbs=[tally, share, NoChoiceOnTest(), *L(cbs)], metrics=[*tally.metrics(dls.space), *L(metrics), *share.metrics], **kwargs)
+                       cbs=[tally, share, NoChoiceOnTest(), *L(cbs)],
+                       metrics=[*tally.metrics(dls.space), *L(metrics), *share.metrics], **kwargs)

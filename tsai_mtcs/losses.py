@@ -25,7 +25,8 @@ class OwnTaskLoss(nn.Module):
         weight = getattr(self._holder, 'weight', None)
         if weight is not None and len(weight) != len(space):
             sizes = ', '.join(f"{len(o.labels)} of '{o.name}'" for o in space.specs)
-            raise ValueError(f"expected a class weight for each of the {len(space)} labels ({sizes}), in the order of `dls.vocab`, found {len(weight)}")
+            raise ValueError(f"expected a class weight for each of the {len(space)} labels ({sizes}), "
+                             f"in the order of `dls.vocab`, found {len(weight)}")
         self._check()
 
     def _check(self):
@@ -33,7 +34,8 @@ class OwnTaskLoss(nn.Module):
         y = torch.tensor([self.space.offsets[0]]*2, device=self.space.owner.device)
         try: ok = self(torch.zeros(2, len(self.space), device=y.device), y).numel() == 1
         except (ValueError, RuntimeError, TypeError, IndexError) as e:
-            raise ValueError(f"expected a loss of logits (bs, labels) and numbers of labels (bs,), such as CrossEntropyLossFlat; {self.func} can't take them ({e})") from e
+            raise ValueError("expected a loss of logits (bs, labels) and numbers of labels (bs,), such as CrossEntropyLossFlat; "
+                             f"{self.func} can't take them ({e})") from e
         if not ok: raise ValueError(f"expected a loss that reduces a batch to one number, found {self.func}; give it reduction='mean'")
 
     @property
@@ -47,7 +49,8 @@ class OwnTaskLoss(nn.Module):
 
     def _own(self, logits, codes):
         "The loss of logits of one task; a function is told the reduction with each call"
-        return torch.as_tensor(self.func(logits, codes) if hasattr(self.func, 'reduction') or self.reduction == 'mean' else self.func(logits, codes, reduction=self.reduction))
+        told = {} if hasattr(self.func, 'reduction') or self.reduction == 'mean' else dict(reduction=self.reduction)
+        return torch.as_tensor(self.func(logits, codes, **told))
 
     def forward(self, logits, y):
         parts,known = [],y >= 0
@@ -55,7 +58,9 @@ class OwnTaskLoss(nn.Module):
             start,stop = self.space.offsets[k:k+2]
             rows = known & (y >= start) & (y < stop)
             with self._weights_of(start, stop, logits.device): parts.append((rows, self._own(logits[rows,start:stop], y[rows]-start)))
-        if self.reduction == 'none': return sum((logits.new_zeros(len(y)).masked_scatter(rows, o.to(logits.dtype)) for rows,o in parts), logits.new_zeros(len(y)))
+        if self.reduction == 'none':
+            each = logits.new_zeros(len(y))
+            return sum((each.masked_scatter(rows, o.to(each.dtype)) for rows,o in parts), each)
         if len(parts) == 1: return parts[0][1]
         if self.reduction == 'mean': parts = [(rows, o*rows.sum()/known.sum()) for rows,o in parts]
         return sum((o for _,o in parts), logits.new_zeros(()))

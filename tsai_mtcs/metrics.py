@@ -54,7 +54,7 @@ class OwnTask(GetAttr, Metric):
 
     @property
     def value(self):
-        "The mean over rows of a mean over rows, the mean over tasks of anything else; what gives a number a label gives one a label of the label space"
+        "The mean over rows of what is a mean over rows, the mean over tasks of other numbers; numbers of labels, one after the other"
         seen = [(x, getattr(o, 'count', 1)) for o,spec in zip(self.each, self.space.specs) if (x := self._value(o, spec)) is not None]
         if not seen: return None
         values,counts = zip(*seen)
@@ -62,7 +62,9 @@ class OwnTask(GetAttr, Metric):
 
     def _value(self, metric, spec):
         try: x = metric.value
-        except ValueError as e: raise ValueError(f"the metric {self.name} can't be taken of the rows of task '{spec.name}' ({e}); hold out more of them, or leave it out") from e
+        except ValueError as e:
+            raise ValueError(f"the metric {self.name} can't be taken of the rows of task '{spec.name}' ({e}); "
+                             "hold out more of them, or leave it out") from e
         return None if x is None else np.asarray(x, dtype=float)
 
 # %% ../nbs/05b_metrics.ipynb #c3a30ef8

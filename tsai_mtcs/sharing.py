@@ -108,6 +108,8 @@ def _as_prior(prior, space):
         if lacking: raise ValueError(f"the prior lacks the task(s) {', '.join(lacking)}; give it a row and a column for each")
         prior = prior.loc[list(space.names), list(space.names)].to_numpy()
     prior = torch.as_tensor(prior, dtype=torch.float32, device=space.owner.device)
+    if not prior.isfinite().all():
+        raise ValueError("expected a prior of finite numbers, found NaN or infinity; fill it, for example with 0 for pairs that don't count")
     if prior.shape != (len(space.names),)*2: raise ValueError(f"expected a prior of shape {(len(space.names),)*2}, a row and a column a task, found {tuple(prior.shape)}")
     return prior
 

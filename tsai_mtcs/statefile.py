@@ -27,7 +27,8 @@ def plain(
     if x is None or isinstance(x, (bool,int,float,str)): return x
     if isinstance(x, dict): return {plain(k, f'a key of {at}'): plain(v, f'{at}[{k!r}]') for k,v in x.items()}
     if isinstance(x, (list,tuple,L)): return (tuple if isinstance(x, tuple) else list)(plain(o, f'{at}[{i}]') for i,o in enumerate(x))
-    raise ValueError(f"a checkpoint can't keep {at}, a {type(x).__name__}: it holds tensors, numbers, text, lists and dicts; leave it out of the state")
+    raise ValueError(f"a checkpoint can't keep {at}, a {type(x).__name__}: it holds tensors, numbers, text, lists and dicts; "
+                     "leave it out of the state")
 
 # %% ../nbs/07f_statefile.ipynb #4b89e092
 _MARK = b'tsai_mtcs:sha256'
@@ -56,8 +57,11 @@ def read_state(
         state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
         if not isinstance(state, dict): raise ValueError(f"expected a dict, found a {type(state).__name__}")
         for name,kind in dict(keys).items():
-            if not isinstance(state.get(name), kind): raise ValueError(f"expected {name!r} to be a {kind.__name__}, found {type(state.get(name)).__name__}")
-    except Exception as e: raise ValueError(f"{path}: not a whole checkpoint ({str(e).splitlines()[0] if str(e) else type(e).__name__}); take another copy, or start the fit anew") from e
+            if not isinstance(state.get(name), kind):
+                raise ValueError(f"expected {name!r} to be a {kind.__name__}, found {type(state.get(name)).__name__}")
+    except Exception as e:
+        raise ValueError(f"{path}: not a whole checkpoint ({str(e).splitlines()[0] if str(e) else type(e).__name__}); "
+                         "take another copy, or start the fit anew") from e
     return state
 
 # %% ../nbs/07f_statefile.ipynb #aba6dc05
@@ -68,7 +72,8 @@ def check_finite(
     "Raise `ValueError` for a weight that isn't finite"
     for name,x in state.items():
         if isinstance(x, torch.Tensor) and x.is_floating_point() and not x.isfinite().all():
-            raise ValueError(f"{what}: expected finite weights, found NaN or infinity in {name}; take an earlier file, or train again with a smaller learning rate")
+            raise ValueError(f"{what}: expected finite weights, found NaN or infinity in {name}; "
+                             "take an earlier file, or train again with a smaller learning rate")
 
 def check_archive(
     path, # File that fastai's `save` wrote

@@ -10,7 +10,8 @@ class TsaiNames:
     "tsai's methods of a learner, and what to do instead of the others"
     def _task_named(self, task):
         names = self.model.space.names
-        if task is None and len(names) > 1: raise ValueError(f"expected the name of a task, task=…, one of: {', '.join(names)}; or use learn.predict(X, task=…)")
+        if task is None and len(names) > 1:
+            raise ValueError(f"expected the name of a task, task=…, one of: {', '.join(names)}; or use learn.predict(X, task=…)")
         return names[0] if task is None else task
 
     def get_X_preds(self, X, y=None, bs=64, with_input=False, with_decoded=True, with_loss=False, act=None, task=None):
