@@ -40,12 +40,12 @@ def append_line(
 
 def read_lines(
     path:Path, # File of lines
-    mend:bool=False, # Cut off a line that was left half written
+    cut:bool=False, # Cut off a line that was left half written
 )->list: # The whole ones
     "Records of a file; `ValueError` names a line that is none"
     data = path.read_bytes() if path.exists() else b''
     whole = data[:data.rfind(b'\n')+1]
-    if mend and len(whole) < len(data): os.truncate(path, len(whole))
+    if cut and len(whole) < len(data): os.truncate(path, len(whole))
     records = []
     for i,line in enumerate(whole.splitlines(), 1):
         try: records.append(json.loads(line))
@@ -119,7 +119,7 @@ def _start(path, tasks, valid_pct):
     data sets that are new to one are added. `ValueError` where the folder has other definitions"""
     size = lambda o: [len(o.train), len(o.valid), len(o.test), *o.X.shape[1:], len(o.labels)]
     sizes = {o.name: size(o) for o in tasks}
-    records = read_lines(path, mend=True)
+    records = read_lines(path, cut=True)
     if records and 'benchmark' not in records[0]: raise ValueError(f"{path}: expected the results of a benchmark, found something else; name another folder")
     known = _known_tasks(records)
     _check_same(path.parent, known, records, sizes, valid_pct)

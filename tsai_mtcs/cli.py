@@ -30,7 +30,8 @@ def train(args):
     "Train on many data sets and keep the run in a folder"
     from fastai.torch_core import rank_distrib
     folder = Path(args.out)
-    if folder.exists() and not folder.is_dir(): raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; go on with the run, or replace it")
     run = read_run(folder) if args.resume else check_settings({o: getattr(args, o) for o in SETTINGS})
     with nullcontext() if rank_distrib() else locked(folder), _no_trace_of_failure(folder):
@@ -93,7 +94,8 @@ def evaluate(args):
     learn = _make_learner(run, folder)
     if model.space.vocab != learn.dls.space.vocab: raise ValueError(f"the data sets have other labels than the model in {folder} was trained on; train it again")
     try: learn.model.load_state_dict(model.state_dict())
-    except RuntimeError as e: raise ValueError(f"the model in {folder} is not the one that its run.json describes; train it again ({str(e).splitlines()[0]})") from None
+    except RuntimeError as e:
+        raise ValueError(f"the model in {folder} is not the one that its run.json describes; train it again ({str(e).splitlines()[0]})") from None
     with learn.no_bar(): table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.svm_eval(classifier=args.classifier, n_jobs=args.n_jobs)})
     write_text(folder/'results.csv', table.to_csv())
     print(table.to_string(float_format='{:.3f}'.format))

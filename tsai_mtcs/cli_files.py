@@ -36,23 +36,26 @@ def _read_npy(path):
     try: X = np.load(path, mmap_mode='r', allow_pickle=False)
     except Exception as e: # numpy raises many kinds for a damaged header
         raise ValueError(f"{expected} ({e})") from None
-    if X.ndim not in (2,3) or 0 in X.shape or X.dtype.kind not in 'fiub': raise ValueError(f"{expected}, found shape {X.shape} of dtype {X.dtype}")
+    if X.ndim not in (2,3) or 0 in X.shape or X.dtype.kind not in 'fiub':
+        raise ValueError(f"{expected}, found shape {X.shape} of dtype {X.dtype}")
     X = np.array(X)
-    if X.dtype.kind == 'f' and np.isinf(X).any(): raise ValueError(f"{path}: found an infinite value in row {np.argwhere(np.isinf(X))[0][0]}; NaN stands for a missing one")
+    if X.dtype.kind == 'f' and np.isinf(X).any():
+        raise ValueError(f"{path}: found an infinite value in row {np.argwhere(np.isinf(X))[0][0]}; NaN stands for a missing one")
     return X
 
 # %% ../nbs/30a_cli_files.ipynb #686ab674
 def _text(path):
     "The text of a file, in UTF-8, with or without a byte order mark"
     try: return path.read_bytes().decode('utf-8-sig')
-    except UnicodeDecodeError as e: raise ValueError(f"{path}: expected text in UTF-8, found other bytes at position {e.start}; save it as plain text") from None
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: expected text in UTF-8, found other bytes at position {e.start}; save it as plain text") from None
 
 def _read_line(line, where, labelled):
     "Label and values of a line; `ValueError` says where and what is no number"
     cells = [o.strip() for o in re.split(r'[,\t]|(?<![,\t]) +', line.strip('\r\n '))]
     label,cells = (cells[0],cells[1:]) if labelled else (None,cells)
     values = [_number(o, where) for o in cells]
-    if all(map(math.isnan, values)): raise ValueError(f"{where}: expected values, found none" + "; is the first value a label?"*(labelled and not values))
+    if all(map(math.isnan, values)): raise ValueError(f"{where}: expected values, found none")
     return label,values
 
 def _number(text, where):

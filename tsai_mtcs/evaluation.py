@@ -88,7 +88,8 @@ def svm_eval(self:EncoderLearner,
         rows.append(dict(task=names[k], rows=len(test.rows[k]), embed_s=time.perf_counter()-start))
     try: scores = Parallel(n_jobs)(delayed(score_task)(*o, classifier) for o in jobs)
     except BrokenProcessPool as e:
-        raise ChildProcessError("a process that scored tasks was killed, as happens when memory runs out; score fewer tasks at a time, with a smaller `n_jobs`") from e
+        raise ChildProcessError("a process that scored tasks was killed, as happens when memory runs out; "
+                                "score fewer tasks at a time, with a smaller `n_jobs`") from e
     for r,s in zip(rows, scores): _warn_unended(r['task'], s)
     df = pd.DataFrame([{**r, **s} for r,s in zip(rows, scores)]).set_index('task').loc[[names[k] for k in ks]]
     df = df[['rows','accuracy','balanced_accuracy','macro_f1','C','embed_s','fit_s','predict_s']]
@@ -107,19 +108,21 @@ def _tasks_with_rows(dls, ds_idx, tasks):
     ds,space = dls[ds_idx].dataset.need_rows(),dls.space
     names = space.names if tasks is None else list(dict.fromkeys(L(tasks)))
     ks = [k for k in map(space.task, names) if len(ds.rows[k])]
-    if not ks: raise ValueError(f"expected at least one task with rows in the {ds.split} split, found none among: {', '.join(names) or 'no names'}")
+    if not ks: raise ValueError(f"expected at least one task with rows in the {ds.split} split, "
+                                f"found none among: {', '.join(names) or 'no names'}")
     return ds,ks
 
 def _finite(rows, name):
     "Embeddings and targets, if all of the former are finite"
     if np.isfinite(rows[0]).all(): return rows
-    raise ValueError(f"task '{name}': the encoder's embeddings are not finite, its training has diverged; train it again, with a smaller learning rate")
+    raise ValueError(f"task '{name}': the encoder's embeddings are not finite, its training has diverged; "
+                     "train it again, with a smaller learning rate")
 
 def _warn_unended(name, scores):
     "Say where the protocol has no end"
     if math.isnan(scores['unended']): return
-    warnings.warn(f"task '{name}': the SVM's solver does not end with C = {scores['unended']:g}, as with equal series of different labels, or labels of chance; "
-                  f"C = {scores['C']:g} was chosen from the smaller ones", TaskWarning, stacklevel=3)
+    warnings.warn(f"task '{name}': the SVM's solver does not end with C = {scores['unended']:g}, as with equal series of different labels, "
+                  f"or labels of chance; C = {scores['C']:g} was chosen from the smaller ones", TaskWarning, stacklevel=3)
 
 # %% ../nbs/09_evaluation.ipynb #b1476da7
 def results_table(

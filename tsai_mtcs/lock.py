@@ -30,7 +30,8 @@ def _open_lock(path):
             f.seek(0)
             pid = f.read(20).decode(errors='replace').strip() or 'unknown'
             f.close()
-            raise BlockingIOError(f"{path.parent} is in use: the process {pid} writes there; wait for its end, or name another folder") from None
+            raise BlockingIOError(f"{path.parent} is in use: the process {pid} writes there; "
+                                  "wait for its end, or name another folder") from None
         if _is_at(f, path): return f
         f.close()
 

@@ -31,7 +31,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
     "scikit-learn's `SVC(C, gamma='scale')`, its RBF kernel computed by matrix products"
     def __init__(self,
         C:float=1., # Penalty
-        max_iter:int=None, # Limit of the solver's iterations for each pair of labels; `None`: 300 a row of the two commonest, and 20,000 at least
+        max_iter:int=None, # Limit of the solver's iterations for a pair of labels; `None`: 300 a row of the two commonest, 20,000 at least
         chunk:int=2_000, # Rows whose labels are predicted at a time
     ):
         self.C,self.max_iter,self.chunk = C,max_iter,chunk
