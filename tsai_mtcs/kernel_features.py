@@ -57,7 +57,7 @@ def _shift(x, d, taps, base):
         if s:
             for t in range(max(0, -s), min(n, n-s)): base[uintp(t)] -= x[uintp(t+s)]
 
-@njit(nogil=True, cache=True, fastmath={'reassoc','nsz'})
+@njit(nogil=True, cache=True)
 def _pool(c, full, start, stop, bias, out, f):
     "Poolings of the values above a bias: their proportion and, where `out` has room, their mean excess, mean position and longest run"
     size,above = np.float32(stop-start),np.int32(0)
@@ -65,9 +65,9 @@ def _pool(c, full, start, stop, bias, out, f):
     out[0,f] = np.float32(above)/size
     if len(out) == 1: return
     excess,position,run,longest = np.float32(0),0,0,0
-    for t in range(full): excess += c[t]-bias if c[t] > bias else np.float32(0)
     for t in range(full): position += t if c[t] > bias else 0
-    for t in range(full):
+    for t in range(full): # in order, for what the compiler may rearrange rounds otherwise from one process to another
+        excess += c[t]-bias if c[t] > bias else np.float32(0)
         run = run+1 if c[t] > bias else 0
         longest = max(longest, run)
     out[1,f] = excess/np.float32(max(above, 1))
