@@ -1,5 +1,6 @@
 "Kernel features against plain loops and aeon, and the encoder: whole in its state, blind to companions, threads and padding."
 import os, subprocess, sys
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -23,6 +24,11 @@ def loaders(*tasks): return MultiTaskDataLoaders.from_tasks(tasks, device='cpu')
 def fitted(tasks=None, parts=ALL, n_kernels=336, **kwargs):
     tasks = tasks or [random_task('a', steps=30), random_task('b', vars=3, steps=47, seed=1)]
     return KernelEncoder([o.spec.vars for o in tasks], parts, n_kernels, **kwargs).fit_rows(loaders(*tasks))
+
+@cache
+def standard():
+    "An encoder for one and for three variables, fitted once"
+    return fitted()
 
 def rows(n=4, vars=1, steps=30, seed=5): return torch.from_numpy(np.random.default_rng(seed).normal(size=(n,vars,steps)).astype(np.float32))
 
@@ -90,7 +96,7 @@ def test_kernels_are_the_84_with_three_taps_of_two():
 
 @pytest.mark.parametrize('vars', [1, 3])
 def test_compiled_loop_and_tensors_give_the_same(vars, monkeypatch):
-    encoder,x = fitted(),rows(6, vars, 50)
+    encoder,x = standard(),rows(6, vars, 50)
     x[2,:,37:] = torch.nan
     compiled = encoder.raw(x)
     for o in ('rocket_features','hydra_features'):
@@ -107,13 +113,14 @@ def test_state_gives_the_same_features_in_another_process(tmp_path):
     np.save(tmp_path/'x.npy', x.numpy())
     code = ("import sys, numpy as np, torch; from tsai_mtcs.model import MTCSModel; "
             "m = MTCSModel.from_pretrained(sys.argv[1]); np.save(sys.argv[1]+'/z.npy', m.backbone(torch.from_numpy(np.load(sys.argv[1]+'/x.npy'))).numpy())")
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code, str(tmp_path)], check=True, env=os.environ)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code, str(tmp_path)], check=True,
+                   env={**os.environ, 'NUMBA_CACHE_DIR':str(tmp_path)}) # compiled anew, which must not change how sums round
     assert np.load(tmp_path/'z.npy').tobytes() == learn.model.backbone(x).numpy().tobytes()
     state = load_file(tmp_path/'model.safetensors')
     assert any(o.endswith('biases') for o in state) and any(o.endswith('weights') for o in state)
 
 def test_config_gives_every_shape():
-    encoder = fitted()
+    encoder = standard()
     bare = encoder_from_config(encoder.config)
     with pytest.raises(ValueError, match='fit_rows'): bare(rows())
     assert not bare.fitted
@@ -140,7 +147,7 @@ def test_tasks_count_alike():
 
 @pytest.mark.parametrize('vars', [1, 3])
 def test_companions_and_padding_do_not_matter(vars):
-    encoder,x = fitted(),rows(5, vars, 60)
+    encoder,x = standard(),rows(5, vars, 60)
     x[1,:,41:] = torch.nan
     x[3,:,9:] = torch.nan
     z = encoder(x)
@@ -149,7 +156,7 @@ def test_companions_and_padding_do_not_matter(vars):
     assert encoder(x[:0]).shape == (0, encoder.feats)
 
 def test_missing_values_count_as_their_mean():
-    encoder,x = fitted(),rows(2, 3, 40)
+    encoder,x = standard(),rows(2, 3, 40)
     filled = x.clone()
     x[0,1,5:9],filled[0,1,5:9] = torch.nan,0
     x[1,2,30:],filled[1,2,30:] = torch.nan,0 # the series goes on in other variables
@@ -157,11 +164,11 @@ def test_missing_values_count_as_their_mean():
 
 @pytest.mark.parametrize('steps', [1, 2, 5, 8, 9, 10, 11, 17, 18])
 def test_short_series_have_features(steps):
-    z = fitted()(rows(3, 1, steps))
+    z = standard()(rows(3, 1, steps))
     assert z.isfinite().all() and not torch.equal(z[0], z[1])
 
 def test_constant_and_empty_series_have_features():
-    encoder = fitted()
+    encoder = standard()
     x = torch.stack([torch.zeros(1, 30), torch.full((1, 30), 7.), torch.full((1, 30), torch.nan)])
     assert encoder(x).isfinite().all()
     task = random_task('a')
@@ -175,7 +182,7 @@ def test_flat_series_lose_to_the_first_kernel_of_each_group():
 
 @pytest.mark.parametrize('vars', [1, 3])
 def test_threads_do_not_matter(vars):
-    encoder,x,threads = fitted(),rows(7, vars, 50),torch.get_num_threads()
+    encoder,x,threads = standard(),rows(7, vars, 50),torch.get_num_threads()
     x[1,:,41:] = torch.nan
     try:
         found = []
@@ -186,7 +193,7 @@ def test_threads_do_not_matter(vars):
     assert all(torch.equal(o, found[0]) for o in found)
 
 def test_bfloat16_and_subclasses_change_nothing():
-    encoder,x = fitted(),rows()
+    encoder,x = standard(),rows()
     with torch.autocast('cpu', torch.bfloat16): assert torch.equal(encoder(x), encoder(x.double()))
     assert type(encoder(x)) is torch.Tensor and not encoder(x.requires_grad_()).requires_grad
 
@@ -213,7 +220,7 @@ def test_bad_parts(args, message):
     with pytest.raises(ValueError, match=message): KernelEncoder(**args)
 
 def test_other_variables_than_built_for():
-    with pytest.raises(ValueError, match=r'expected series of 1 or 3 variable\(s\), found 2'): fitted()(rows(2, 2))
+    with pytest.raises(ValueError, match=r'expected series of 1 or 3 variable\(s\), found 2'): standard()(rows(2, 2))
 
 def test_held_ends_with_the_last_value():
     x = torch.full((2, 2, 12), torch.nan)

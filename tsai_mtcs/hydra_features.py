@@ -42,14 +42,14 @@ def _compete(taps, weights, n, z, most, least, winner, loser):
                 loser[t] = np.int32(k) if z[t] < least[t] else loser[t]
                 least[t] = min(z[t], least[t])
 
-@njit(nogil=True, cache=True, fastmath={'reassoc','nsz'})
+@njit(nogil=True, cache=True)
 def _count(n, most, winner, loser, out):
     "Mean output of each kernel of a group where it wins, and how often it loses, over all steps"
+    out[:] = 0
+    for t in range(n): out[0,uintp(winner[t])] += most[t] # in order: a sum that the compiler rearranged would differ between processes
+    for t in range(n): out[1,uintp(loser[t])] += np.float32(1)
     for k in range(out.shape[1]):
-        total,times = np.float32(0),np.int32(0)
-        for t in range(n): total += most[t] if winner[t] == k else np.float32(0)
-        for t in range(n): times = np.int32(times+np.int32(loser[t] == k))
-        out[0,k],out[1,k] = np.sqrt(max(total, np.float32(0))/np.float32(n)),np.sqrt(np.float32(times)/np.float32(n))
+        out[0,k],out[1,k] = np.sqrt(max(out[0,k], np.float32(0))/np.float32(n)),np.sqrt(out[1,k]/np.float32(n))
 
 @njit(nogil=True, cache=True)
 def _hydra_rows(x, lens, dils, signal, weights, out):

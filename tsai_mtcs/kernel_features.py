@@ -57,49 +57,53 @@ def _shift(x, d, taps, base):
         if s:
             for t in range(max(0, -s), min(n, n-s)): base[uintp(t)] -= x[uintp(t+s)]
 
-@njit(nogil=True, cache=True, fastmath={'reassoc','nsz'})
-def _pool(c, full, start, stop, bias, out):
+@njit(nogil=True, cache=True)
+def _pool(c, full, start, stop, bias, out, f):
     "Poolings of the values above a bias: their proportion and, where `out` has room, their mean excess, mean position and longest run"
     size,above = np.float32(stop-start),np.int32(0)
     for t in range(full): above = np.int32(above+np.int32(c[t] > bias))
-    out[0] = np.float32(above)/size
+    out[0,f] = np.float32(above)/size
     if len(out) == 1: return
     excess,position,run,longest = np.float32(0),0,0,0
-    for t in range(full): excess += c[t]-bias if c[t] > bias else np.float32(0)
     for t in range(full): position += t if c[t] > bias else 0
-    for t in range(full):
+    for t in range(full): # in order, for what the compiler may rearrange rounds otherwise from one process to another
+        excess += c[t]-bias if c[t] > bias else np.float32(0)
         run = run+1 if c[t] > bias else 0
         longest = max(longest, run)
-    out[1] = excess/np.float32(max(above, 1))
-    out[2] = np.float32(position-above*start)/(np.float32(max(above, 1))*size)
-    out[3] = np.float32(longest)/size
+    out[1,f] = excess/np.float32(max(above, 1))
+    out[2,f] = np.float32(position-above*start)/(np.float32(max(above, 1))*size)
+    out[3,f] = np.float32(longest)/size
 
 @njit(nogil=True, cache=True)
 def _pool_rows(x, lens, dils, counts, signal, biases, out):
     "`out[row, pooling, feature]` of series `(bs, signals, len)`, of which kernels see `signal[group, pair]` of their group's"
-    width,per_group = (x.shape[2]+31)//32*32,max(1, x.shape[1]//len(counts))
-    taps,base = np.zeros((per_group,9,width), np.float32),np.zeros((per_group,width), np.float32)
+    n_groups,n_signals,width = len(counts),x.shape[1],(x.shape[2]+31)//32*32
+    each,starts = max(1, n_signals//n_groups),84*(np.cumsum(counts)-counts)
+    taps,base = np.zeros((each,9,width), np.float32),np.zeros((each,width), np.float32)
     pair,c = np.zeros(width, np.float32),np.zeros(width, np.float32)
     for row in range(len(x)):
-        n,f = lens[row],0
+        n,g,found = lens[row],0,out[row]
         full = (n+31)//32*32
-        for g in range(len(counts)):
-            d,k,p = dils[row,g],0,0
-            for q in range(per_group): _shift(x[row,q if per_group == x.shape[1] else g*per_group+q,:n], d, taps[q,:,:n], base[q,:n])
+        while g < n_groups:
+            d,k,p,stop = dils[row,g],0,0,g+1
+            while n_signals == 1 and stop < n_groups and dils[row,stop] == d: stop += 1 # groups that a short series can't tell apart
+            for q in range(each): _shift(x[row,0 if n_signals == 1 else g*each+q,:n], d, taps[q,:,:n], base[q,:n])
             for i in range(7):
                 for j in range(i+1, 8):
                     q = uintp(signal[g,p])
                     for t in range(full): pair[t] = base[q,t]+taps[q,uintp(i),t]+taps[q,uintp(j),t]
                     for l in range(j+1, 9):
-                        edge = 4*d if (k+g)%2 else 0
                         for t in range(full): c[t] = pair[t]+taps[q,uintp(l),t]
-                        for t in range(edge): c[uintp(t)] = -np.inf
-                        for t in range(n-edge, full): c[uintp(t)] = -np.inf
-                        for _ in range(counts[g]):
-                            _pool(c, full, edge, n-edge, biases[f], out[row,:,f])
-                            f += 1
+                        for inner in range(2): # outputs of the whole series, then those that see nothing beyond it
+                            first,edge = g+(inner+k+g)%2,4*d*inner
+                            if first >= stop: continue
+                            for t in range(edge): c[uintp(t)] = -np.inf
+                            for t in range(n-edge, full): c[uintp(t)] = -np.inf
+                            for o in range(first, stop, 2):
+                                for f in range(starts[o]+k*counts[o], starts[o]+(k+1)*counts[o]): _pool(c, full, edge, n-edge, biases[f], found, f)
                         k += 1
                     p += 1
+            g = stop
 
 # %% ../nbs/04a_kernel_features.ipynb #1c101f38
 PAIR = [i*(15-i)//2+j-i-1 for i,j,_ in TAPS] # which of the 28 pairs of taps a kernel begins with

@@ -88,7 +88,8 @@ class RocketPart(KernelPart):
         s,signal = self.signals(x[None])
         own = 0 if s.shape[1] == 1 else SIGNALS*g+int(signal[g,PAIR[k]])
         d = dilations(self.exponents[g:g+1].cpu(), [s.shape[-1]])[0,0]
-        return np.quantile(kernel_output(s[0,own].cpu().numpy(), k, d), quantiles)
+        out = np.sort(kernel_output(s[0,own].cpu().numpy(), k, d))
+        return np.interp(quantiles*(len(out)-1), np.arange(len(out)), out)
 
     def features(self, x, lens, signal): return rocket_features(x, lens, self.exponents, self.counts, signal, self.biases, self.pools)
 
@@ -157,8 +158,9 @@ class KernelEncoder(nn.Module):
         "Features before they are standardised"
         if x.shape[1] not in self.vars:
             raise ValueError(f"expected series of {' or '.join(map(str, self.vars))} variable(s), found {x.shape[1]} in shape {tuple(x.shape)}; build the encoder with them")
-        x = held(x.as_subclass(Tensor).float())
-        return torch.cat([o(*x) for o in self.parts], 1)
+        return self._features(*held(x.as_subclass(Tensor).float()))
+
+    def _features(self, x, lens): return torch.cat([o(x, lens) for o in self.parts], 1)
 
     @torch.no_grad()
     def forward(self, x):
@@ -169,23 +171,24 @@ class KernelEncoder(nn.Module):
     @torch.no_grad()
     def fit_rows(self,
         dls, # Loaders of all tasks
-        n:int=2000, # Training rows to look at, equally many of each task
+        n:int=1000, # Training rows to look at, equally many of each task
     )->'KernelEncoder':
         "Biases, means and deviations from training rows, every task counting alike"
-        pool,rng = [o.to(self.mean.device) for o in _sample(dls.train.dataset, n, self.seed)],np.random.default_rng(self.seed)
+        pool,rng = [held(o.to(self.mean.device)) for o in _sample(dls.train.dataset, n, self.seed)],np.random.default_rng(self.seed)
         def draw():
-            task = pool[rng.integers(len(pool))]
-            x,lens = held(task[rng.integers(len(task))][None])
-            return x[0,:,:lens[0]]
+            x,lens = pool[rng.integers(len(pool))]
+            i = rng.integers(len(x))
+            return x[i,:,:lens[i]]
         for o in self.parts: o.fit(draw)
-        moments = sum(self._moments(o) for o in pool)/len(pool)
+        moments = sum(self._moments(*o) for o in pool)/len(pool)
         self.mean.copy_(moments[0])
         self.std.copy_((moments[1]-moments[0]**2).clamp(min=0).sqrt().clamp(min=.01)) # what hardly varies isn't blown up
         return self
 
-    def _moments(self, x):
+    def _moments(self, x, lens):
         "First and second moment of the features of series, in float64"
-        return sum(torch.stack((o.sum(0), (o**2).sum(0))) for o in (self.raw(i).double() for i in x.split(128)))/len(x)
+        parts = (self._features(*o).double() for o in zip(x.split(128), lens.split(128)))
+        return sum(torch.stack((o.sum(0), (o**2).sum(0))) for o in parts)/len(x)
 
 def _sample(ds, n, seed):
     "Series `(rows, vars, len)` of each task that has training rows, equally many where there are enough"
