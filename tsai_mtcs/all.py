@@ -23,7 +23,12 @@ from .heads import *
 from .losses import *
 from .metrics import *
 from .sharing import *
+from .ridge import Ridge, Rows
+from .matching import *
+from .solve import *
+from .shared_heads import *
 from .model import *
+from .closed_form import *
 from .callback.metrics import *
 from .callback.bf16 import *
 from .encoder_learner import *

@@ -8,14 +8,17 @@ __all__ = ['MTCSLearner', 'mtcs_splitter', 'mtcs_learner']
 # %% ../nbs/08_learner.ipynb #22f0debc
 import inspect
 
+import numpy as np
 import torch
 from fastai.learner import Learner, mk_metric
 from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
+from fastprogress.fastprogress import progress_bar
 
 from .callback.bf16 import BFloat16, emulates_bf16
 from .callback.metrics import NoChoiceOnTest, TaskTally
+from .closed_form import groups_frame, plot_groups, solve_heads
 from .checks import check_names
 from .data import MultiTaskDataLoaders, sample_rows, show_series
 from .encoder_learner import EncoderLearner
@@ -31,6 +34,7 @@ from .sharing import MTCSLoss
 # %% ../nbs/08_learner.ipynb #faf300bd
 class MTCSLearner(EncoderLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
+    shared_heads = None # what `fit_heads` found
     @property
     def metrics(self): return self._metrics
     @metrics.setter
@@ -59,6 +63,35 @@ class MTCSLearner(EncoderLearner):
     def predict(self, X, task):
         "Labels and probabilities of one task, see `MTCSModel.predict`"
         return self.model.predict(X, task, progress=self.shows_progress, bf16=self.bf16)
+
+    def fit_heads(self,
+        strength:float=None, # How strongly to draw labels that mean the same together; 0: not at all; `None`: chosen on training rows held out
+        class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
+        same=(), # Labels known to mean the same, as pairs of `(task, label)`
+        never=(), # Labels known not to mean the same
+        prior=None, # What the evidence of each pair of tasks counts, `(tasks, tasks)`: an array, or a DataFrame by names; 0: strangers
+        n_folds:int=5, # Folds for the choice of `strength`
+        seed:int=0, # Seed of the folds
+    )->'MTCSLearner': # This learner
+        "Solve for the heads of all tasks on the frozen encoder's embeddings, see `share_heads`; the old heads stay where it is interrupted"
+        head,self.shared_heads = self._solve(strength=strength, class_weights=class_weights, same=same, never=never, prior=prior, n_folds=n_folds, seed=seed)
+        self.model.head,self.opt = head,None
+        return self
+
+    def _solve(self, **kwargs):
+        def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
+        return solve_heads(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16, progress=progress, **kwargs)
+
+    def label_groups(self):
+        "Labels of different tasks that are taken to mean the same, a row a label, see `groups_frame`; as `fit_heads` found them, or would"
+        if self.shared_heads is None: self.shared_heads = self._solve()[1]
+        codes = [self.dls.train_ds.targets(k)-a for k,a in enumerate(self.dls.space.offsets[:-1])]
+        rows = np.concatenate([np.bincount(o, minlength=len(s.labels)) for o,s in zip(codes, self.dls.space.specs)])
+        return groups_frame(self.shared_heads, self.dls.space, rows)
+
+    def plot_label_groups(self, ax=None):
+        "`label_groups` as a picture, see `plot_groups`"
+        return plot_groups(self.label_groups(), ax)
 
     def save_pretrained(self, folder):
         "Save the model without pickle, see `MTCSModel.save_pretrained`"
@@ -93,7 +126,7 @@ def mtcs_splitter(model):
 @delegates(Learner.__init__, but=['model'])
 def mtcs_learner(
     dls:MultiTaskDataLoaders, # Loaders of all tasks
-    arch=TS2VecEncoder, # Encoder: `TS2VecEncoder`, a tsai architecture with a backbone, or a module with an attribute `feats`
+    arch=TS2VecEncoder, # Encoder: `TS2VecEncoder`, `KernelEncoder`, a tsai architecture with a backbone, or a module with an attribute `feats`
     alpha:float=.1, # Weight of the sharing loss (equation 6); 0: plain multi-task learning
     tau:float=2., # Labels are relevant above this many times the mean relevance (equation 5)
     relevance:str='probabilities', # How relevance is measured, see `label_relevance`
@@ -115,6 +148,7 @@ def mtcs_learner(
     check_names(kwargs, inspect.signature(mtcs_learner).parameters, 'mtcs_learner')
     specs = dls.space.specs
     backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {}))
+    if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     model = MTCSModel(backbone, MultiHead(dls.space, backbone.feats, n_layers))
     share,tally = MTCSLoss(alpha, tau, relevance, reduction, pairs, prior, partners),TaskTally()
     if loss_func is None: loss_func = MultiTaskLoss(dls.space)

@@ -55,8 +55,8 @@ def best_temperature(
     "What to divide scores by so that their softmax gives the labels the greatest likelihood, the mean over several sets of rows"
     pairs = [(s,y) for s,y in zip(scores, ys) if len(y)]
     if not pairs: return 1.
-    loss = torch.stack([torch.stack([F.cross_entropy(s/t, y) for s,y in pairs]).mean() for t in TEMPERATURES.tolist()])
-    return float(TEMPERATURES[loss.argmin()])
+    def loss(t): return sum(F.cross_entropy(s/t, y, label_smoothing=1/(len(y)+2)) for s,y in pairs)
+    return min(TEMPERATURES.tolist(), key=lambda t: float(loss(t)))
 
 # %% ../nbs/06a_ridge.ipynb #0a01ef16
 PENALTIES = torch.logspace(-4, 6, 21, dtype=torch.float64)

@@ -1,0 +1,207 @@
+#!/usr/bin/env python
+"""Many sites, a vocabulary each: how much of the way to harmonised labels does classifier sharing go by itself?
+
+    python benchmarks/sites.py --archive UCRArchive_2018 --tasks SwedishLeaf,FaceAll --sites 5 --rows 5 --seeds 0,1,2 --out sites.csv
+
+Deals the training rows of a data set out to sites, `--rows` a label each, and renames the labels at random for each site. Ways:
+
+    alone       every site by itself: heads in closed form, nothing shared (deep: the trained heads without the sharing loss)
+    paper       the sharing loss as printed, alpha 0.1 (deep only: it acts through steps of gradient descent)
+    shared      `fit_heads`, which has to find out which labels mean the same
+    harmonised  one classifier of all rows, as if somebody had matched the labels by hand: the ceiling
+
+The test rows are dealt out too, so that the mean over the sites is over the whole test split. A run that is started again goes on.
+"""
+import argparse, csv, time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, Task, mtcs_learner, set_seed, ucr_tasks
+
+DEEP = dict(hidden=32, feats=160, depth=7)
+KEY = ['task','seed','method','rows','sites','overlap','distort','strangers']
+FIELDS = [*KEY, 'way','accuracy','balanced_accuracy','seconds','right','wrong','possible']
+
+
+def distorted(X, rng):
+    "Series as another site would have measured them: gain, offset, noise, stretched and cut, another sampling rate"
+    gain, offset, noise = rng.uniform(.7, 1.4), rng.normal(), rng.uniform(0, .15)
+    stretch, rate, n = rng.uniform(.9, 1.1), rng.uniform(.75, 1.25), X.shape[-1]
+    steps = np.arange(0, n-1, 1/rate)/stretch
+    steps = steps[steps <= n-1]
+    filled = pd.DataFrame(X.reshape(-1, n)).interpolate(axis=1, limit_direction='both').to_numpy()
+    at = np.clip(steps.astype(int), 0, n-2)
+    out = filled[:, at]*(1-(steps-at))+filled[:, at+1]*(steps-at)
+    return (gain*out+offset+noise*rng.normal(size=out.shape)).reshape(*X.shape[:-1], -1)
+
+
+def make_sites(task, args, rows, seed):
+    "Tasks of a data set's sites, and what the labels of each mean"
+    rng = np.random.default_rng([seed, rows, args.sites])
+    all_labels = np.array(task.labels, object)
+    n = np.bincount(task.codes[task.train], minlength=len(all_labels))
+    sites, names = [], []
+    pools = {o: rng.permutation(task.train[task.codes[task.train] == o]) for o in range(len(all_labels))}
+    tests = np.array_split(rng.permutation(task.test), args.sites)
+    for k in range(args.sites):
+        own = np.sort(rng.permutation(len(all_labels))[:max(2, round(args.overlap*len(all_labels)))])
+        each = {o: rows or max(1, n[o]//args.sites) for o in own}
+        train = np.concatenate([np.take(pools[o], range(k*each[o], (k+1)*each[o]), mode='wrap')[:n[o]] for o in own])
+        test = tests[k][np.isin(task.codes[tests[k]], own)]
+        name = dict(zip(all_labels[own], rng.permutation(len(own))))
+        at = np.concatenate((train, test))
+        X = np.asarray(task.X[at])
+        X = distorted(X, rng) if args.distort else X
+        y = [int(name[task.y[i]]) for i in at]
+        sites.append(Task(f'{task.name} {k+1}' if args.sites > 1 else task.name, X, y, splits=(range(len(train)), range(len(train), len(at)))))
+        names.append({v: o for o, v in name.items()})
+    return sites, names
+
+
+def pooled(name, sites, names):
+    "All sites as one task, with the labels' true names"
+    rows = [(k, i) for part in ('train','test') for k, o in enumerate(sites) for i in getattr(o, part)]
+    X = [np.asarray(sites[k].X[i]) for k, i in rows]
+    n = sum(len(o.train) for o in sites)
+    return Task(name, X, [names[k][sites[k].y[i]] for k, i in rows], splits=(range(n), range(n, len(rows))))
+
+
+def score(predict, sites, names):
+    "Accuracy and balanced accuracy, means over sites; `predict` gives labels for a site"
+    found = []
+    for k, o in enumerate(sites):
+        y, guess = np.array([o.y[i] for i in o.test]), predict(k, o)
+        found.append(((y == guess).mean(), balanced_accuracy_score(y, guess)))
+    return np.mean(found, 0)
+
+
+def harmonised(learn, name, sites, names):
+    "Accuracy of one classifier of all sites' rows, restricted to the labels that a site knows"
+    labels = list(learn.dls.space.specs[0].labels)
+    def predict(k, o):
+        own = [labels.index(names[k][i]) for i in range(len(names[k]))]
+        return learn.predict(np.asarray(o.X[o.test]), name)[1][:, own].argmax(1)
+    return score(predict, sites, names)
+
+
+def own_heads(learn):
+    "Predictions of a site's own head"
+    return lambda k, o: learn.predict(np.asarray(o.X[o.test]), o.name)[0]
+
+
+def matches(learn, truth):
+    "Pairs of labels in one group that mean the same, that don't, and pairs of sites' labels that do"
+    meaning = [truth.get(o) for o in learn.dls.vocab]
+    groups = learn.shared_heads.groups
+    same = np.array([[a is not None and a == b for b in meaning] for a in meaning])
+    task = np.array([o for o, _ in learn.dls.vocab])
+    other = np.triu(task[:, None] != task, 1)
+    found = other & (groups[:, None] == groups) & (groups >= 0)
+    return int((found & same).sum()), int((found & ~same).sum()), int((other & same).sum())
+
+
+def timed(f):
+    start = time.perf_counter()
+    return f(), time.perf_counter()-start
+
+
+def learner(tasks, method, seed, alpha=0., steps=400):
+    "A learner of tasks: kernels as they are, or TS2Vec's encoder after some steps"
+    set_seed(seed)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, seed=seed, schedule='uniform', steps=steps, check_copies=False).unwatched()
+    if method == 'kernel': return mtcs_learner(dls, KernelEncoder, arch_config=dict(seed=seed))
+    learn = mtcs_learner(dls, arch_config=DEEP, alpha=alpha)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3)
+    return learn
+
+
+def run(families, strangers, args, rows, seed, method):
+    "Lines of the table for one model of all sites of some data sets, and of strangers"
+    made = {o.name: make_sites(o, args, rows, seed) for o in families}
+    one = argparse.Namespace(sites=1, overlap=1., distort=False)
+    extra = {o.name: make_sites(o, one, rows, seed) for o in strangers}
+    sites = [o for s, _ in (*made.values(), *extra.values()) for o in s]
+    truth = {(s.name, label): (name, meaning) for name, (ss, names) in made.items() for s, n in zip(ss, names) for label, meaning in n.items()}
+    lines = []
+    def add(way, learn, seconds, found=(np.nan,)*3):
+        for name, (ss, names) in (*made.items(), *extra.items()):
+            accuracy, balanced = score(own_heads(learn), ss, names)
+            lines.append(dict(task=name, way=way, accuracy=accuracy, balanced_accuracy=balanced, seconds=seconds, right=found[0], wrong=found[1], possible=found[2]))
+    learn, fitting = timed(lambda: learner(sites, method, seed))
+    with learn.no_bar():
+        if method == 'kernel': _, seconds = timed(lambda: learn.fit_heads(strength=0., seed=seed))
+        else: seconds = 0.
+        add('alone', learn, fitting+seconds)
+        if method == 'deep':
+            printed, seconds = timed(lambda: learner(sites, method, seed, alpha=.1))
+            with printed.no_bar(): add('paper', printed, seconds)
+            learn.fit_heads(strength=0., seed=seed)
+            add('alone, closed form', learn, fitting)
+        _, seconds = timed(lambda: learn.fit_heads(seed=seed))
+        add('shared', learn, fitting+seconds, matches(learn, truth))
+        for name, (ss, names) in made.items() if args.sites > 1 else ():
+            all_rows = pooled(name, ss, names)
+            if method == 'kernel': # the same features
+                dls = MultiTaskDataLoaders.from_tasks([all_rows], check_copies=False)
+                top = mtcs_learner(dls, learn.model.backbone)
+                with top.no_bar(): _, seconds = timed(lambda: top.fit_heads(strength=0.))
+            else: top, seconds = timed(lambda: learner([all_rows], method, seed))
+            with top.no_bar(): accuracy, balanced = harmonised(top, name, ss, names)
+            lines.append(dict(task=name, way='harmonised', accuracy=accuracy, balanced_accuracy=balanced, seconds=seconds))
+    return lines
+
+
+def summary(df):
+    "A row a data set: accuracy of every way, and the part of the gap between alone and harmonised that sharing closes"
+    table = df.pivot_table(index='task', columns='way', values='accuracy', sort=False)
+    table.loc['mean'] = table.mean()
+    if 'harmonised' in table: table['closed'] = (table.shared-table.alone)/(table.harmonised-table.alone)
+    else: table['gain'] = table.shared-table.alone
+    return table.round(3)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--archive', required=True, help='folder of the UCR archive')
+    parser.add_argument('--tasks', required=True, help='data sets, comma-separated')
+    parser.add_argument('--sites', type=int, default=5, help='sites of each (default: %(default)s)')
+    parser.add_argument('--rows', default='5', help='training rows a label at a site, comma-separated; 0: all, shared out (default: %(default)s)')
+    parser.add_argument('--seeds', default='0,1,2', help='comma-separated (default: %(default)s)')
+    parser.add_argument('--methods', default='kernel', help='kernel, deep (default: %(default)s)')
+    parser.add_argument('--overlap', type=float, default=1., help='part of the labels that each site knows (default: all)')
+    parser.add_argument('--distort', action='store_true', help='each site measures with a gain, offset, noise, speed and sampling rate of its own')
+    parser.add_argument('--strangers', default='', help='unrelated data sets in the same model, one site each, comma-separated')
+    parser.add_argument('--together', action='store_true', help='all data sets in one model; with --strangers always')
+    parser.add_argument('--threads', type=int, default=None, help="PyTorch's threads")
+    parser.add_argument('--out', required=True, help='CSV to write and to go on with')
+    args = parser.parse_args()
+    if args.threads: torch.set_num_threads(args.threads)
+    out, split = Path(args.out), lambda o: [x for x in o.split(',') if x]
+    families, strangers = (ucr_tasks(split(o), args.archive) if o else [] for o in (args.tasks, args.strangers))
+    groups = [families] if args.together or strangers else [[o] for o in families]
+    done = pd.read_csv(out, keep_default_na=False) if out.exists() else pd.DataFrame(columns=FIELDS)
+    done = {tuple(map(str, o)) for o in done[KEY].to_numpy()}
+    for rows in map(int, split(args.rows)):
+        for method in split(args.methods):
+            for group in groups:
+                for seed in map(int, split(args.seeds)):
+                    key = dict(seed=seed, method=method, rows=rows, sites=args.sites, overlap=args.overlap, distort=args.distort, strangers=len(strangers))
+                    if all(tuple(str({'task': o.name, **key}[f]) for f in KEY) in done for o in group): continue
+                    lines = run(group, strangers, args, rows, seed, method)
+                    new = not out.exists()
+                    with out.open('a', newline='') as f:
+                        writer = csv.DictWriter(f, FIELDS)
+                        if new: writer.writeheader()
+                        writer.writerows({**o, **key} for o in lines)
+                    print(summary(pd.DataFrame(lines)).to_string(), flush=True)
+    df = pd.read_csv(out)
+    for key, part in df.groupby([o for o in KEY if o not in ('task','seed')], sort=False):
+        print(f"\n{dict(zip([o for o in KEY if o not in ('task','seed')], key))}, mean over {part.seed.nunique()} seeds")
+        print(summary(part).to_string())
+
+
+if __name__ == '__main__': main()
