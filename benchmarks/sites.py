@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import balanced_accuracy_score
 
-from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, Task, mtcs_learner, set_seed, ucr_tasks
+from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, mtcs_learner, set_seed, ucr_tasks
+from tsai_mtcs.sites import deal_sites, harmonised_task, site_accuracy
 
 DEEP = dict(hidden=32, feats=160, depth=7)
 KEY = ['task','seed','method','rows','sites','overlap','distort','strangers']
-FIELDS = [*KEY, 'way','accuracy','balanced_accuracy','seconds','right','wrong','possible']
+FIELDS = [*KEY, 'way','accuracy','seconds','right','wrong','possible']
 
 
 def distorted(X, rng):
@@ -37,60 +37,6 @@ def distorted(X, rng):
     at = np.clip(steps.astype(int), 0, n-2)
     out = filled[:, at]*(1-(steps-at))+filled[:, at+1]*(steps-at)
     return (gain*out+offset+noise*rng.normal(size=out.shape)).reshape(*X.shape[:-1], -1)
-
-
-def make_sites(task, args, rows, seed):
-    "Tasks of a data set's sites, and what the labels of each mean"
-    rng = np.random.default_rng([seed, rows, args.sites])
-    all_labels = np.array(task.labels, object)
-    n = np.bincount(task.codes[task.train], minlength=len(all_labels))
-    sites, names = [], []
-    pools = {o: rng.permutation(task.train[task.codes[task.train] == o]) for o in range(len(all_labels))}
-    tests = np.array_split(rng.permutation(task.test), args.sites)
-    for k in range(args.sites):
-        own = np.sort(rng.permutation(len(all_labels))[:max(2, round(args.overlap*len(all_labels)))])
-        each = {o: rows or max(1, n[o]//args.sites) for o in own}
-        train = np.concatenate([np.take(pools[o], range(k*each[o], (k+1)*each[o]), mode='wrap')[:n[o]] for o in own])
-        test = tests[k][np.isin(task.codes[tests[k]], own)]
-        name = dict(zip(all_labels[own], rng.permutation(len(own))))
-        at = np.concatenate((train, test))
-        X = np.asarray(task.X[at])
-        X = distorted(X, rng) if args.distort else X
-        y = [int(name[task.y[i]]) for i in at]
-        sites.append(Task(f'{task.name} {k+1}' if args.sites > 1 else task.name, X, y, splits=(range(len(train)), range(len(train), len(at)))))
-        names.append({v: o for o, v in name.items()})
-    return sites, names
-
-
-def pooled(name, sites, names):
-    "All sites as one task, with the labels' true names"
-    rows = [(k, i) for part in ('train','test') for k, o in enumerate(sites) for i in getattr(o, part)]
-    X = [np.asarray(sites[k].X[i]) for k, i in rows]
-    n = sum(len(o.train) for o in sites)
-    return Task(name, X, [names[k][sites[k].y[i]] for k, i in rows], splits=(range(n), range(n, len(rows))))
-
-
-def score(predict, sites, names):
-    "Accuracy and balanced accuracy, means over sites; `predict` gives labels for a site"
-    found = []
-    for k, o in enumerate(sites):
-        y, guess = np.array([o.y[i] for i in o.test]), predict(k, o)
-        found.append(((y == guess).mean(), balanced_accuracy_score(y, guess)))
-    return np.mean(found, 0)
-
-
-def harmonised(learn, name, sites, names):
-    "Accuracy of one classifier of all sites' rows, restricted to the labels that a site knows"
-    labels = list(learn.dls.space.specs[0].labels)
-    def predict(k, o):
-        own = [labels.index(names[k][i]) for i in range(len(names[k]))]
-        return learn.predict(np.asarray(o.X[o.test]), name)[1][:, own].argmax(1)
-    return score(predict, sites, names)
-
-
-def own_heads(learn):
-    "Predictions of a site's own head"
-    return lambda k, o: learn.predict(np.asarray(o.X[o.test]), o.name)[0]
 
 
 def matches(learn, truth):
@@ -109,11 +55,11 @@ def timed(f):
     return f(), time.perf_counter()-start
 
 
-def learner(tasks, method, seed, alpha=0., steps=400):
+def learner(tasks, method, seed, alpha=0., steps=400, encoder=KernelEncoder):
     "A learner of tasks: kernels as they are, or TS2Vec's encoder after some steps"
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, seed=seed, schedule='uniform', steps=steps, check_copies=False).unwatched()
-    if method == 'kernel': return mtcs_learner(dls, KernelEncoder, arch_config=dict(seed=seed))
+    if method == 'kernel': return mtcs_learner(dls, encoder, arch_config=dict(seed=seed))
     learn = mtcs_learner(dls, arch_config=DEEP, alpha=alpha)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3)
     return learn
@@ -121,37 +67,30 @@ def learner(tasks, method, seed, alpha=0., steps=400):
 
 def run(families, strangers, args, rows, seed, method):
     "Lines of the table for one model of all sites of some data sets, and of strangers"
-    made = {o.name: make_sites(o, args, rows, seed) for o in families}
-    one = argparse.Namespace(sites=1, overlap=1., distort=False)
-    extra = {o.name: make_sites(o, one, rows, seed) for o in strangers}
-    sites = [o for s, _ in (*made.values(), *extra.values()) for o in s]
-    truth = {(s.name, label): (name, meaning) for name, (ss, names) in made.items() for s, n in zip(ss, names) for label, meaning in n.items()}
+    made = {o.name: deal_sites(o, args.sites, rows, args.overlap, seed, distorted if args.distort else None) for o in families}
+    made |= {o.name: deal_sites(o, 1, rows, seed=seed) for o in strangers}
+    sites = [o for own, _ in made.values() for o in own]
+    truth = {(o.name, label): (name, meaning) for name, dealt in made.items() for o, m in zip(*dealt) for label, meaning in m.items()}
     lines = []
-    def add(way, learn, seconds, found=(np.nan,)*3):
-        for name, (ss, names) in (*made.items(), *extra.items()):
-            accuracy, balanced = score(own_heads(learn), ss, names)
-            lines.append(dict(task=name, way=way, accuracy=accuracy, balanced_accuracy=balanced, seconds=seconds, right=found[0], wrong=found[1], possible=found[2]))
+    def add(way, learn, seconds, found=('','','')):
+        for name, (own, _) in made.items():
+            lines.append(dict(task=name, way=way, accuracy=site_accuracy(learn, own).mean(), seconds=seconds, right=found[0], wrong=found[1], possible=found[2]))
     learn, fitting = timed(lambda: learner(sites, method, seed))
     with learn.no_bar():
-        if method == 'kernel': _, seconds = timed(lambda: learn.fit_heads(strength=0., seed=seed))
-        else: seconds = 0.
-        add('alone', learn, fitting+seconds)
         if method == 'deep':
+            add('alone', learn, fitting)
             printed, seconds = timed(lambda: learner(sites, method, seed, alpha=.1))
             with printed.no_bar(): add('paper', printed, seconds)
-            learn.fit_heads(strength=0., seed=seed)
-            add('alone, closed form', learn, fitting)
+        _, seconds = timed(lambda: learn.fit_heads(strength=0., seed=seed))
+        add('alone' if method == 'kernel' else 'alone, solved', learn, fitting+seconds)
         _, seconds = timed(lambda: learn.fit_heads(seed=seed))
         add('shared', learn, fitting+seconds, matches(learn, truth))
-        for name, (ss, names) in made.items() if args.sites > 1 else ():
-            all_rows = pooled(name, ss, names)
-            if method == 'kernel': # the same features
-                dls = MultiTaskDataLoaders.from_tasks([all_rows], check_copies=False)
-                top = mtcs_learner(dls, learn.model.backbone)
-                with top.no_bar(): _, seconds = timed(lambda: top.fit_heads(strength=0.))
-            else: top, seconds = timed(lambda: learner([all_rows], method, seed))
-            with top.no_bar(): accuracy, balanced = harmonised(top, name, ss, names)
-            lines.append(dict(task=name, way='harmonised', accuracy=accuracy, balanced_accuracy=balanced, seconds=seconds))
+    for o in families if args.sites > 1 else ():
+        task = harmonised_task(o.name, *made[o.name])
+        top, seconds = timed(lambda: learner([task], method, seed, encoder=learn.model.backbone))
+        with top.no_bar():
+            if method == 'kernel': top.fit_heads(strength=0., seed=seed)
+            lines.append(dict(task=o.name, way='harmonised', accuracy=site_accuracy(top, *made[o.name]).mean(), seconds=seconds))
     return lines
 
 
