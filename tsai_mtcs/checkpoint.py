@@ -38,7 +38,7 @@ class Checkpoint(Callback):
     def before_fit(self):
         "Refuse what a checkpoint can't keep, before anything is trained"
         self.history,self._tried,self._settings = [],False,fit_settings(self.learn)
-        with rng_kept(): getattr(self.model, 'check_rebuilds', lambda: None)()
+        with rng_kept(): self.model.check_rebuilds()
         plain(run_state(self.learn), 'the state of the fit')
 
     def after_epoch(self):
