@@ -66,8 +66,8 @@ def test_failures_are_recorded_and_tried_again(tmp_path):
     assert len(run([BROKEN, MAJORITY], tmp_path)) == 2
     failed = read_failures(tmp_path)
     assert failed.message.tolist() == ['expected a miracle']*2 and failed.type.tolist() == ['RuntimeError']*2
-    mended = replace(BROKEN, make=majority)
-    assert len(run([mended, MAJORITY], tmp_path)) == 4 and not len(read_failures(tmp_path))
+    repaired = replace(BROKEN, make=majority)
+    assert len(run([repaired, MAJORITY], tmp_path)) == 4 and not len(read_failures(tmp_path))
 
 def test_two_jobs_at_a_time_find_the_same(tmp_path):
     methods = [small('MTL'), small('MTL, single'), '1-NN DTW']

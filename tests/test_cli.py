@@ -54,7 +54,7 @@ def whole(folder):
 
 @pytest.fixture
 def resume(folder, monkeypatch):
-    "Go on with a run in this process"
+    "Continue a run in this process"
     monkeypatch.chdir(folder)
     return lambda name: main(f'train --resume --out {name}'.split())
 

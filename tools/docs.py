@@ -27,7 +27,7 @@ def from_root(match):
     path = match['path']
     if path is None or re.match(r'[a-z][a-z0-9+.-]*:|/', path, re.I): return match[0]
     path = posixpath.normpath(posixpath.join('nbs', path))
-    if not (root/path).exists(): sys.exit(f'nbs/index.ipynb links to {path}, which does not exist: mend the link.')
+    if not (root/path).exists(): sys.exit(f'nbs/index.ipynb links to {path}, which does not exist: correct the link.')
     return match['open'] + path
 
 

@@ -38,7 +38,7 @@ class Checkpoint(Callback):
     def before_fit(self):
         "Refuse what a checkpoint can't keep, before anything is trained"
         self.history,self._tried,self._settings = [],False,fit_settings(self.learn)
-        with rng_kept(): getattr(self.model, 'check_rebuilds', lambda: None)()
+        with rng_kept(): self.model.check_rebuilds()
         plain(run_state(self.learn), 'the state of the fit')
 
     def after_epoch(self):
@@ -104,7 +104,7 @@ def read_checkpoint(
     "The state of a fit; executes nothing. `ValueError` names a file that isn't one"
     state = read_state(path, _KEYS)
     if state['format'] != FORMAT:
-        raise ValueError(f"{path}: expected a checkpoint of format {FORMAT}, found {state['format']}; go on with the version that wrote it")
+        raise ValueError(f"{path}: expected a checkpoint of format {FORMAT}, found {state['format']}; resume with the version that wrote it")
     if not 0 < state['epochs'] <= state['settings'].get('epochs', 0):
         raise ValueError(f"{path}: not a whole checkpoint (found {state['epochs']} epochs); start the fit anew")
     check_finite(state['model'], path)

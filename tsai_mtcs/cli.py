@@ -32,7 +32,7 @@ def train(args):
     folder = Path(args.out)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
-    if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; go on with the run, or replace it")
+    if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
     run = read_run(folder) if args.resume else check_settings({o: getattr(args, o) for o in SETTINGS})
     with nullcontext() if rank_distrib() else locked(folder), _no_trace_of_failure(folder):
         _check_free(folder, args)
@@ -59,7 +59,7 @@ _FILES = ('checkpoint.pt','model.safetensors','history.csv','training.png','rele
 def _check_free(folder, args):
     "Raise `FileExistsError` for a folder in which something was trained, unless that is to go on or to be overwritten"
     if args.resume or args.overwrite or not any((folder/o).exists() for o in _FILES): return
-    raise FileExistsError(f"{folder} holds a run already; go on with it by --resume, replace it by --overwrite, or name another folder")
+    raise FileExistsError(f"{folder} holds a run already; continue it with --resume, replace it with --overwrite, or name another folder")
 
 def _start(folder, run, resume):
     "Clear away what processes left that were killed, and all of a run that is replaced; then keep the settings"
@@ -157,7 +157,7 @@ def make_parser():
     add('--out', default='mtcs_demo', help='folder of the run (default: %(default)s)')
     add = command(train, 'mtcs train --archive UCRArchive_2018 --tasks Lightning2,Lightning7 --epochs 20 --fit one_cycle --out run')
     add('--out', required=True, help='folder to keep the run in')
-    add('--resume', action='store_true', help='go on with the run in --out after its last whole epoch, with its own settings')
+    add('--resume', action='store_true', help='continue the run in --out after its last whole epoch, with its own settings')
     add('--overwrite', action='store_true', help='replace a run that --out holds')
     for name,(default,text,*_) in SETTINGS.items():
         add('--'+name.replace('_','-'), default=default, type=str if default is None else type(default), help=text+('' if default is None else f' (default: {default})'))

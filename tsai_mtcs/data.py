@@ -6,7 +6,7 @@
 __all__ = ['MultiTaskDL', 'MultiTaskDataLoaders']
 
 # %% ../nbs/03_data.ipynb #378ceecd
-import math, warnings
+import inspect, math, warnings
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from fasttransform import Pipeline
 from tsai.data.core import TSTensor
 
-from .arguments import check_kwargs
+from .checks import check_names
 from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .labels import decode
 from .near_copies import warn_of_copies
@@ -67,7 +67,7 @@ class MultiTaskDL(TfmdDL):
         timeout:float=0, # Seconds to wait for a worker process; 0: for ever
         **kwargs, # Refused, with what to do instead
     ):
-        check_kwargs(kwargs, type(self).__init__, type(self).__name__, _INSTEAD)
+        check_names(kwargs, inspect.signature(type(self).__init__).parameters, type(self).__name__, _INSTEAD)
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, device=device, pin_memory=pin_memory, timeout=timeout,
                          after_batch=_augmentation(after_batch, batch_tfms))
         self.schedule,self.temperature,self.steps,self.seed,self.epoch = schedule,temperature,steps,seed,0
@@ -165,7 +165,7 @@ class MultiTaskDataLoaders(DataLoaders):
         **kwargs, # Refused, with what to do instead
     )->'MultiTaskDataLoaders':
         "Loaders of `tasks`; without a validation split, `valid` shows the test split and no callback may choose by it"
-        check_kwargs(kwargs, cls.from_tasks, 'from_tasks', _INSTEAD)
+        check_names(kwargs, inspect.signature(cls.from_tasks).parameters, 'from_tasks', _INSTEAD)
         tasks = _as_tasks(tasks)
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         store = SeriesStore.from_tasks(tasks)

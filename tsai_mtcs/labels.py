@@ -48,21 +48,6 @@ class LabelSpace(nn.Module):
         k = self.task(name)
         return slice(*self.offsets[k:k+2])
 
-    def check_same(self, other):
-        "Raise `ValueError` with the first difference from another label space: the tasks, their order, or their labels"
-        if set(self.names) != set(other.names):
-            lacks,more = (', '.join(map(repr, sorted(set(a.names)-set(b.names)))) for a,b in ((self,other), (other,self)))
-            said = [f'without {lacks}']*bool(lacks)+[f'with {more}']*bool(more)
-            raise ValueError(f"expected the tasks of this label space, found others: {' and '.join(said)}")
-        if self.names != other.names:
-            raise ValueError(f"expected the tasks in the order {', '.join(self.names)}, found {', '.join(other.names)}")
-        for a,b in zip(self.specs, other.specs):
-            if a.labels == b.labels: continue
-            if len(a.labels) != len(b.labels):
-                raise ValueError(f"expected {len(a.labels)} labels of task '{a.name}', found {len(b.labels)}: {a.labels} and {b.labels}")
-            i = next(i for i,(p,q) in enumerate(zip(a.labels, b.labels)) if p != q)
-            raise ValueError(f"expected {a.labels[i]!r} as label {i} of task '{a.name}', found {b.labels[i]!r}")
-
     def part(self, ks):
         "The label space of some tasks by number, and which of the labels are its own"
         space = LabelSpace([self.specs[k] for k in ks]).to(self.owner.device)

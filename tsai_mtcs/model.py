@@ -22,7 +22,8 @@ from .archs import check_config
 from .encoders import encoder_from_config, rebuild
 from .heads import MultiHead
 from .labels import LabelSpace
-from .pretrained import check_finite, check_tensors, pack_spec, read_header, read_json, read_tensors, save_file, unpack_spec, write_json
+from .pretrained import check_tensors, pack_spec, read_header, read_json, read_tensors, save_file, unpack_spec, write_json
+from .statefile import check_finite
 from .tasks import Task, TaskWarning
 
 # %% ../nbs/07_model.ipynb #ddb619dc
@@ -183,9 +184,9 @@ def save_pretrained(self:MTCSModel,
     state = self.state_dict()
     try:
         check_tensors(_build(read_json(text), len(state)).state_dict(), {k: (v.dtype, tuple(v.shape)) for k,v in state.items()})
-        check_finite(state)
     except ValueError as e:
         raise ValueError(f"the model can't be saved so that `from_pretrained` reads it: {e}. Save the learner with `export` instead") from None
+    check_finite(state, 'the model')
     self.check_rebuilds()
     save_file(folder/'model.safetensors', text, state)
     return folder

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_HEADER', 'MAX_TENSORS', 'read_json', 'write_json', 'pack_spec', 'unpack_spec', 'save_file', 'digest', 'Header',
-           'read_header', 'check_tensors', 'read_tensors', 'check_finite']
+           'read_header', 'check_tensors', 'read_tensors']
 
 # %% ../nbs/06a_pretrained.ipynb #1180a2e6
 import hashlib, json, os, reprlib, stat
@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from .files import write_whole
+from .statefile import check_finite
 from .tasks import TaskSpec
 
 # %% ../nbs/06a_pretrained.ipynb #9ecbdca9
@@ -161,12 +162,5 @@ def read_tensors(
     "The tensors of a saved model; `ValueError` where they aren't the ones that were written, or not finite"
     with safe_open(path, 'pt') as f: state = {k: f.get_tensor(k).clone() for k in f.keys()} # a copy: the file may change
     if digest(header.text, state) != header.digest: raise ValueError("the digest is not that of its content")
-    check_finite(state)
+    check_finite(state, 'its tensors')
     return state
-
-def check_finite(
-    state:dict, # Tensors by name
-):
-    "Raise `ValueError` for a tensor with a value that isn't finite"
-    bad = next((k for k,v in state.items() if v.is_floating_point() and not v.isfinite().all()), None)
-    if bad: raise ValueError(f"the tensor {bad} has values that are not finite")

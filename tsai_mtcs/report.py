@@ -22,7 +22,7 @@ from .published import published
 # %% ../nbs/29_report.ipynb #12b942c8
 _ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL']} # The paper's columns, beside those of a method's own name
 
-def _in_order(tasks):
+def _paper_first(tasks):
     "Tasks in the paper's order, then others as they come"
     tasks = list(dict.fromkeys(tasks))
     paper = [o for o in (*UCR_TOP15, *UCR_SELECTED10) if o in tasks]
@@ -34,7 +34,7 @@ def paper_table(
     beside:bool=True, # Show published accuracies beside measured ones
 )->pd.DataFrame: # A row a data set and their mean; columns (method, 'mean'), (method, 'std') and (method, 'published')
     "Results in the layout of the paper's tables"
-    tasks,methods = _in_order(results.task),list(dict.fromkeys(results.method))
+    tasks,methods = _paper_first(results.task),list(dict.fromkeys(results.method))
     seeds = results.pivot_table(index='task', columns=['method','seed'], values=metric, sort=False).loc[tasks] # a column a method and seed
     common = [t for t in tasks if seeds.loc[t].groupby('method').count().reindex(methods).gt(0).all()]
     mean = f'mean of {len(common)}'

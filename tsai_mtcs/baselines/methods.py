@@ -209,7 +209,7 @@ METHODS = {o.name: o for o in (
     CombinedTLoss(name='T-Loss, combined', about='T-Loss with 1, 2, 5 and 10 negatives, four encoders side by side', **_tloss),
     EncoderMethod(name='TNC', about='self-supervised: windows that are near in time from those that are far', factory=tnc_learner,
                   fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10), settings=dict(arch=WindowConv, share=.25, steps=500)),
-    EncoderMethod(name='TS-TCC', about='self-supervised: one view of a series foretells the other', factory=tstcc_learner,
+    EncoderMethod(name='TS-TCC', about='self-supervised: one view of a series predicts the other', factory=tstcc_learner,
                   fit_learner=partial(fit_for_epochs, epochs=40), loaders=dict(bs=128)),
     EncoderMethod(name='TST', about='self-supervised: a transformer fills in hidden values', factory=tst_learner,
                   fit_learner=partial(fit_for_epochs, epochs=700), loaders=dict(bs=32)),
