@@ -13,11 +13,11 @@ def check_kwargs(
     kwargs:dict, # Arguments that are left over
     f, # The function they were meant for
     name:str, # What to call it
-    instead:dict={}, # Argument that some expect → what to do in its place
+    instead:dict=None, # Argument that some expect → what to do in its place
 ):
     "Raise `ValueError` for an argument that nothing would honour, with the nearest name"
     if not kwargs: return
     wrong,known = next(iter(kwargs)),[o for o in inspect.signature(f).parameters if o not in ('self','cls','kwargs')]
     near = difflib.get_close_matches(wrong, known, n=1)
-    more = instead.get(wrong) or (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}")
+    more = (instead or {}).get(wrong) or (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}")
     raise ValueError(f"{name} has no argument `{wrong}`: {more}")
