@@ -1,12 +1,14 @@
 """Run notebooks as tests: `python tools/notebooks.py [NOTEBOOK ...] [--workers N]`, without names all that are in nbs.
 
 Each has a process of its own, so that what one patches can't change the next, and several run at the same time.
-Importing the library takes longer than most notebooks: it is done once, and the processes are forked from there.
+Importing what the library builds on takes longer than most notebooks run. It is done once, and the processes are forked
+from there. fastai, tsai and the library are not among it: they patch, and a notebook sees what it imports itself.
 """
-import argparse, os, sys, tempfile
+import argparse, importlib, os, sys, tempfile
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
+SLOW_IMPORTS = 'matplotlib.pyplot','nbdev.test','numba','pandas','scipy.stats','sklearn.model_selection','torch','torch._dynamo','torchvision'
 
 
 def all_notebooks():
@@ -24,9 +26,10 @@ def run_notebook(notebook, test_nb, skip_flags):
 
 def run_all(notebooks, workers):
     "Run `notebooks`, `workers` at the same time, showing what each says when it ends; returns those that failed"
-    import nbdev.config, tsai_mtcs.all  # noqa: F401
+    for o in SLOW_IMPORTS: importlib.import_module(o)
+    from nbdev.config import get_config
     from nbdev.test import test_nb
-    skip_flags = nbdev.config.get_config().tst_flags.split()
+    skip_flags = get_config().tst_flags.split()
     waiting, running, failed = list(notebooks), {}, []
     while waiting or running:
         if waiting and len(running) < workers:
