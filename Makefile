@@ -21,8 +21,6 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.13 python3.12; do \
 
 # Commands run with the environment's folder first on the PATH, so that `mtcs` in a notebook or a test is ours.
 run = PATH="$(abspath $(VENV))/bin:$$PATH"
-# nbdev_test on all notebooks runs several in one process, where what one patches changes the next: here each has its own.
-test_notebook = if out=$$(nbdev_test --timing --path "$$1" 2>&1); then tail -n 1 <<< "$$out"; else echo "$$out"; exit 1; fi
 packaging := settings.ini setup.py pyproject.toml
 
 help: ## list the targets
@@ -35,8 +33,7 @@ demo: $(VENV)/.installed ## train on the bundled data sets and show the results
 dev: $(VENV)/.installed-dev ## set up the development environment
 
 test: $(VENV)/.installed-dev ## run every notebook, then every test
-	@find nbs -name '*.ipynb' -not -path '*/[._]*' -print0 | sort -z | $(run) OMP_NUM_THREADS=$(THREADS) \
-		xargs -0 -n 1 -P $(WORKERS) bash -c '$(test_notebook)' nbdev_test
+	$(run) OMP_NUM_THREADS=$(THREADS) python tools/notebooks.py --workers $(WORKERS)
 	$(run) OMP_NUM_THREADS=$(THREADS) python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-newest: $(NEWEST)/bin/python ## run the tests on the newest fastai, fastcore, fasttransform and plum-dispatch

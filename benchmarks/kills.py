@@ -117,7 +117,7 @@ def kill_saving(n):
             for o in models: o.save_pretrained(folder)
     same = lambda a, b: all(torch.equal(v, b[k]) for k,v in a.items()) and a.keys() == b.keys()
     equal = 0
-    for i in range(n):
+    for _ in range(n):
         after = .005+4*seconds*rng.random()
         forked(save, after)
         try: state = mtcs.MTCSModel.from_pretrained(folder).state_dict()

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from fastai.callback.core import CancelBatchException, CancelFitException, Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
-from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import *  # noqa: F403 (adds lr_find, fit_one_cycle, … to Learner)
 from fastai.callback.tracker import ReduceLROnPlateau, SaveModelCallback
 from fastai.learner import Learner, load_learner
@@ -23,7 +22,7 @@ from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.rng import rng_state
 from tsai_mtcs.sharing import MTCSLoss
-from tsai_mtcs.test_utils import synth_dls, synth_learner, synth_task, synth_tasks
+from tsai_mtcs.test_utils import synth_dls, synth_task, synth_tasks
 
 TINY = dict(hidden=4, feats=8, depth=2)
 NAN,INF = float('nan'),float('inf')

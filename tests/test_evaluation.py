@@ -1,6 +1,5 @@
 "The protocol of T-Loss and TS2Vec for classifiers on frozen embeddings, and the tables."
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd

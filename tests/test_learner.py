@@ -240,7 +240,6 @@ def test_summary_counts_all_weights(n_layers):
     assert f'Total params: {total:,}\n' in str(learn.summary())
 
 def test_show_results(trained):
-    right = {}
     for task in (None,'machine'):
         axs = trained.show_results(max_n=6, task=task, ncols=2).axes
         titles = [(ax.get_title(), ax.title.get_color()) for ax in axs if ax.get_title()]

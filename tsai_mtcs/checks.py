@@ -66,12 +66,12 @@ def check_same_space(
         way = "give them the same order" if same else "use the tasks that the model was made with, or make a new learner"
         i,(a,b) = next((i, o) for i,o in enumerate(_pairs(names, others)) if o[0] != o[1])
         raise ValueError(f"{what} has other tasks than the model: expected {_said(a)} as number {i}, found {_said(b)}; {way}")
-    for (name,vars,labels),(_,n,found) in zip(known, found):
+    for (name,vars,labels),(_,n,theirs) in zip(known, found):
         if vars != n:
             raise ValueError(f"{what}: expected {vars} variables of the task '{name}', found {n}; "
                              "use the series that the model was made for")
-        if labels != found:
-            a,b = next(o for o in _pairs(labels, found) if o[0] != o[1])
+        if labels != theirs:
+            a,b = next(o for o in _pairs(labels, theirs) if o[0] != o[1])
             raise ValueError(f"{what} has other labels of the task '{name}': expected {a or 'no more'}, found {b or 'no more'}; "
                              "use the labels that the model was made with")
 

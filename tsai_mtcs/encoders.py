@@ -12,7 +12,7 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import nn, Tensor
+from torch import nn
 from tsai.models.utils import build_ts_model
 
 from .archs import ARCHS, check_config, find_arch, listed

@@ -71,7 +71,8 @@ def _hydra_rows(x, lens, dils, signal, weights, out):
 # %% ../nbs/04aa_hydra_features.ipynb #10f6f67b
 def _hydra_tensor(x, dils, signal, weights):
     "As `_hydra_rows` for series `(bs, signals, len)` of one length"
-    (n_dils,groups,kernels,_),out = weights.shape,[]
+    n_dils,_,kernels,_ = weights.shape
+    out = []
     each,number = max(1, x.shape[1]//n_dils),torch.arange(kernels, device=x.device)[:,None]
     for i,d in enumerate(dils):
         s = x if x.shape[1] == 1 else x[:,i*each:(i+1)*each]

@@ -6,7 +6,6 @@
 __all__ = ['PretextModel', 'pretext_loss', 'PretextLearner', 'pretext_learner']
 
 # %% ../nbs/12_pretext.ipynb #576ce73a
-import torch
 from fastai.learner import Learner
 from fastai.torch_core import trainable_params
 from fastcore.basics import patch
