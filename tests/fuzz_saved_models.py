@@ -21,15 +21,22 @@ from tsai.models.XCMPlus import XCMPlus
 from tsai_mtcs.archs import ARCHS, find_arch
 from tsai_mtcs.encoders import ArchEncoder, MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead
+from tsai_mtcs.kernels import KernelEncoder
 from tsai_mtcs.labels import LabelSpace
 from tsai_mtcs.model import MTCSModel
 from tsai_mtcs.pretrained import digest
 from tsai_mtcs.tasks import TaskSpec
 
 SHAPES = [(1,20),(3,20)]
+def kernels():
+    "A kernel encoder as if it had seen rows"
+    encoder = KernelEncoder((1,3), 'minirocket', n_kernels=84)
+    encoder.std.fill_(1.)
+    return encoder
+
 ENCODERS = [lambda: TS2VecEncoder((1,3), hidden=4, feats=8, depth=2), lambda: MMoEEncoder((1,3), tasks=2, experts=2, hidden=4, feats=8, depth=1),
             lambda: ArchEncoder(FCNPlus, SHAPES, layers=[4,4,8], kss=[7,5,3]), lambda: ArchEncoder(LSTMPlus, SHAPES, hidden_size=8, n_layers=2, bidirectional=True),
-            lambda: ArchEncoder(TSTPlus, SHAPES, d_model=8, n_heads=2, n_layers=1, d_ff=8), lambda: ArchEncoder(XCMPlus, SHAPES, nf=4)]
+            lambda: ArchEncoder(TSTPlus, SHAPES, d_model=8, n_heads=2, n_layers=1, d_ff=8), lambda: ArchEncoder(XCMPlus, SHAPES, nf=4), kernels]
 HARMFUL = ['tsai.models.FCN.exec_local','tsai.models.FCN.untar_data','tsai.models.FCN.load_learner','tsai.models.FCN.save_pickle','tsai.models.utils.build_ts_model',
            'tsai.models.FCN.import_file_as_module','builtins.eval','os.system','torch.load','tsai.models.FCNPlus.nn','tsai.models.FCN.FCN','tsai.models.all.FCNPlus',
            'tsai.models.HydraPlus.HydraPlus','tsai.models.TSSequencerPlus.TSSequencerPlus','tsai.models.TabModel.TabModel','FCNPlus','MTCSModel','__import__','TS2VecEncoder',

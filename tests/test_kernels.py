@@ -236,3 +236,20 @@ def test_real_data_survive_saving(tmp_path):
     learn.save_pretrained(tmp_path)
     back = MTCSModel.from_pretrained(tmp_path)
     for o in tasks: assert np.array_equal(back.embed(o.X[:20], o.name), learn.embed(o.X[:20], o.name))
+
+OUT_OF_RANGE = {'parts.0.exponents':12., 'parts.1.exponents':-1., 'parts.0.signal':10**7, 'parts.1.signal':-1, 'parts.0.mix.3.chosen':3, 'std':0.}
+
+@pytest.mark.parametrize('name', OUT_OF_RANGE)
+def test_no_state_leads_compiled_loops_out_of_their_arrays(name):
+    encoder = fitted(n_kernels=84)
+    state = weights(encoder)
+    state[name].view(-1)[-1] = OUT_OF_RANGE[name]
+    with pytest.raises(ValueError, match=f'expected {name} within'): encoder.load_state_dict(state)
+
+def test_no_dilation_exceeds_a_series():
+    assert (dilations(torch.tensor([12.,-3.,.5]), [65]) == [[8,1,2]]).all()
+
+def test_a_file_can_not_ask_for_signals_of_a_million_variables():
+    config = dict(arch='KernelEncoder', vars=list(range(16321,16385)), parts=['hydra'], n_kernels=None, seed=0)
+    with pytest.raises(ValueError, match='vars='): encoder_from_config(config)
+    encoder_from_config({**config, 'vars':[1,1000]})

@@ -22,9 +22,9 @@ def dilations(
     exponents, # `(groups,)` in 0..1: 0 is dilation 1, 1 the largest
     lens, # `(bs,)` steps of each series
 )->np.ndarray: # `(bs, groups)`
-    "Dilations of kernels of nine taps for series of these lengths"
+    "Dilations of kernels of nine taps for series of these lengths, which no kernel exceeds: compiled loops count on it"
     reach = (np.asarray(lens)[:,None]-1)/8
-    return (reach**np.asarray(exponents, float)+1e-6).astype(np.int64) # rounding must not lose an exact power
+    return (reach**np.clip(np.asarray(exponents, float), 0, 1)+1e-6).astype(np.int64) # rounding must not lose an exact power
 
 # %% ../nbs/04a_kernel_features.ipynb #10f6f67b
 def kernel_output(

@@ -17,6 +17,11 @@ from .kernel_features import MIN_LEN, PAIR, dilations, kernel_output, rocket_fea
 # %% ../nbs/04b_kernels.ipynb #0b95a6ee
 SIGNALS = 4 # of a group of kernels, where there are several variables
 
+def _within(state, name, lo, hi):
+    "Raise `ValueError` for a tensor of a file out of its range: compiled loops take it as an index and would leave their arrays"
+    x = state.get(name)
+    if x is not None and not ((x >= lo) & (x <= hi)).all(): raise ValueError(f"expected {name} within {lo}..{hi}, found {x.min()}..{x.max()}")
+
 class Mix(nn.Module):
     "Signals of a series of several variables: sums of a few of them; of one variable, itself"
     def __init__(self,
@@ -25,7 +30,7 @@ class Mix(nn.Module):
         gen:torch.Generator, # Source of random numbers
     ):
         super().__init__()
-        most = min(vars, 9)
+        self.vars,most = vars,min(vars, 9)
         chosen = torch.stack([torch.randperm(vars, generator=gen)[:most] for _ in range(n)])
         number = (2**(torch.rand(n, 1, generator=gen)*np.log2(most+1))).long()
         self.register_buffer('chosen', chosen)
@@ -36,6 +41,10 @@ class Mix(nn.Module):
         if x.shape[1] == 1: return x
         return sum(x[:,i]*w[:,None] for i,w in zip(self.chosen.T, self.weight.T))
 
+    def _load_from_state_dict(self, state, prefix, *args):
+        _within(state, f'{prefix}chosen', 0, self.vars-1)
+        super()._load_from_state_dict(state, prefix, *args)
+
 # %% ../nbs/04b_kernels.ipynb #10f6f67b
 class KernelPart(nn.Module):
     "Kernels of one kind, on the series or on their first difference"
@@ -45,6 +54,11 @@ class KernelPart(nn.Module):
         self.mix = nn.ModuleDict({str(v): Mix(v, SIGNALS*groups, gen) for v in vars if v > 1})
         self.register_buffer('exponents', torch.linspace(0, 1, groups))
         self.register_buffer('signal', torch.randint(SIGNALS, (groups, signals_seen), generator=gen))
+
+    def _load_from_state_dict(self, state, prefix, *args):
+        _within(state, f'{prefix}exponents', 0, 1)
+        _within(state, f'{prefix}signal', 0, SIGNALS-1)
+        super()._load_from_state_dict(state, prefix, *args)
 
     def signals(self, x):
         "`(bs, vars, len) -> (bs, signals, len)`, and which of them is seen by what"
@@ -130,6 +144,8 @@ def held(
     return x.nan_to_num(), lens
 
 # %% ../nbs/04b_kernels.ipynb #747e480c
+_LEAST = .01 # deviation of a feature
+
 class KernelEncoder(nn.Module):
     "Random convolution kernels as an encoder for tasks of any length and number of variables; `fit_rows` before use"
     def __init__(self,
@@ -148,6 +164,11 @@ class KernelEncoder(nn.Module):
         self.feats = sum(o.feats for o in self.parts)
         self.register_buffer('mean', torch.zeros(self.feats))
         self.register_buffer('std', torch.zeros(self.feats)) # 0: not fitted
+
+    def _load_from_state_dict(self, state, prefix, *args):
+        std = state.get(f'{prefix}std')
+        if std is not None and std.any(): _within(state, f'{prefix}std', _LEAST*(1-1e-6), torch.inf)
+        super()._load_from_state_dict(state, prefix, *args)
 
     @property
     def fitted(self):
@@ -182,7 +203,7 @@ class KernelEncoder(nn.Module):
         for o in self.parts: o.fit(draw)
         moments = sum(self._moments(*o) for o in pool)/len(pool)
         self.mean.copy_(moments[0])
-        self.std.copy_((moments[1]-moments[0]**2).clamp(min=0).sqrt().clamp(min=.01)) # what hardly varies isn't blown up
+        self.std.copy_((moments[1]-moments[0]**2).clamp(min=0).sqrt().clamp(min=_LEAST)) # what hardly varies isn't blown up
         return self
 
     def _moments(self, x, lens):

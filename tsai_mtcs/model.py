@@ -94,7 +94,14 @@ def embed(self:EncoderModel,
     if task is None: task = _task_of(X, self.space.names)
     k = None if task is None else self.space.task(task)
     X = X.spec.scale(X.X) if isinstance(X, Task) else self.space.specs[k].scale(X)
-    return self.in_batches(lambda x: self.embedding(x, k), X, steps, progress, bf16)
+    return _finite(self.in_batches(lambda x: self.embedding(x, k), X, steps, progress, bf16), 'embedding')
+
+def _finite(out, what):
+    "What a model gives for series `(n, …)`, if all of it is finite"
+    bad = ~np.isfinite(out).all(1)
+    if not bad.any(): return out
+    raise ValueError(f"the model's {what} of row {bad.argmax()} is not finite: its weights or statistics are too large, "
+                     "as after training that diverged; train it again, with a smaller learning rate")
 
 def _task_of(X, names):
     "The name of the task that series are of, if that needs no name; `None` for a `Task` that the model doesn't know"
@@ -133,7 +140,7 @@ def predict(self:MTCSModel,
     if not spec.len <= 2*X.shape[-1] <= 4*spec.len:
         warn(f"task '{task}' was trained on series of up to {spec.len} steps, these have up to {X.shape[-1]}; "
              "resample them to that length if they show the same at another rate", TaskWarning, stacklevel=2)
-    probs = self.in_batches(lambda x: self(x)[:,block].float().softmax(1), X, steps, progress, bf16)
+    probs = _finite(self.in_batches(lambda x: self(x)[:,block].float().softmax(1), X, steps, progress, bf16), 'prediction')
     return _as_array([spec.labels[i] for i in probs.argmax(1)]), probs
 
 def _as_array(labels):
