@@ -48,5 +48,6 @@ from .baselines.tstcc import tstcc_learner
 from .baselines.tst import tst_learner
 from .baselines.methods import METHODS
 from .published import published
+from .sites import *
 from .benchmark import read_failures, read_results, run_benchmark
 from .report import *

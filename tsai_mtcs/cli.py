@@ -125,13 +125,32 @@ def embed(args):
     print(f"{Z.shape[0]} embeddings of {Z.shape[1]} feats are in {out}")
 
 # %% ../nbs/30_cli.ipynb #be56c2f2
-DEMO = dict(epochs=20, fit='one_cycle', schedule='uniform')
+DEMO = dict(epochs=10, fit='one_cycle', schedule='uniform')
 
 def demo(args):
-    "Train one model on six bundled real data sets, show its accuracy on each and save the pictures"
+    "Find the labels that mean the same at four sites, then train one model on six bundled real data sets; tables and pictures of both"
+    table,learn = _sites_demo()
     settings = {o: default for o,(default,*_) in SETTINGS.items()} | DEMO
     train(argparse.Namespace(**settings, out=args.out, resume=False, overwrite=True))
     evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None))
+    _write_sites(Path(args.out), table, learn)
+
+def _sites_demo():
+    "Four sites of a bundled data set that name its labels as they like: accuracy alone, shared and harmonised"
+    from tsai_mtcs.all import bundled_tasks, compare_sites, deal_sites
+    print("Four sites, five series a label each, and labels that nobody has matched (OSULeaf):")
+    table,learn = compare_sites(*deal_sites(*bundled_tasks('OSULeaf'), n=4, rows=5))
+    print(table.to_string(float_format='{:.3f}'.format))
+    print(f"The model found {learn.label_groups().group.nunique()} groups of labels that mean the same; the data set has 6 labels\n\n"
+          "Six data sets of different kinds, one model:", flush=True)
+    return table,learn
+
+def _write_sites(folder, table, learn):
+    write_text(folder/'sites.csv', table.to_csv())
+    write_text(folder/'label_groups.csv', learn.label_groups().to_csv(index=False))
+    with write_whole(folder/'label_groups.png') as f: learn.plot_label_groups().figure.savefig(f, dpi=120)
+    print(f"Sites: accuracy, label groups and their picture are in {folder}: sites.csv, label_groups.csv, label_groups.png")
+
 
 # %% ../nbs/30_cli.ipynb #5ae0e6bb
 _EXAMPLES = """examples:
