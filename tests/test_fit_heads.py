@@ -1,0 +1,164 @@
+"""Heads in closed form: through the learner, the saved model and fastai's ways, and exact where the notebooks only show it."""
+import numpy as np
+import pytest
+import torch
+from fastai.learner import load_learner
+
+from tsai_mtcs import closed_form
+from tsai_mtcs.all import KernelEncoder, MTCSModel, MultiTaskDataLoaders, Task, bundled_tasks, deal_sites, mtcs_learner
+from tsai_mtcs.ridge import Ridge, Rows
+from tsai_mtcs.shared_heads import share_heads
+from tsai_mtcs.solve import Coupling, pooled_penalty, shrunk_means
+
+SMALL = dict(parts='minirocket', n_kernels=840)
+
+
+@pytest.fixture(scope='module')
+def power(): return bundled_tasks('ItalyPowerDemand')[0]
+
+
+@pytest.fixture(scope='module')
+def sites(power): return deal_sites(power, n=3, rows=6, seed=1)
+
+
+def make(tasks, arch=KernelEncoder, config=SMALL):
+    return mtcs_learner(MultiTaskDataLoaders.from_tasks(tasks, check_copies=False), arch, arch_config=config)
+
+
+def probs(learn, o): return learn.predict(o.X[o.test[:40]], o.name)[1]
+
+
+@pytest.fixture(scope='module')
+def fitted(sites):
+    learn = make(sites[0])
+    with learn.no_bar(): return learn.fit_heads()
+
+
+def test_namesakes_are_found(fitted, sites):
+    frame = fitted.label_groups()
+    meaning = {o.name: m for o, m in zip(*sites)}
+    assert len(frame) == 6 and frame.group.nunique() == 2 and (frame.rows == 6).all() and frame.strength.between(0, 1).all()
+    for _, g in frame.groupby('group'): assert len({meaning[t][label] for t, label in zip(g.task, g.label)}) == 1
+
+
+def test_saved_exported_and_loaded_answer_alike(fitted, sites, tmp_path):
+    o = sites[0][1]
+    want = probs(fitted, o)
+    model = MTCSModel.from_pretrained(fitted.save_pretrained(tmp_path/'model'))
+    np.testing.assert_allclose(model.predict(o.X[o.test[:40]], o.name)[1], want, atol=1e-6)
+    fitted.export(tmp_path/'learner.pkl')
+    np.testing.assert_allclose(probs(load_learner(tmp_path/'learner.pkl'), o), want, atol=1e-6)
+    again = make(sites[0])
+    with again.no_bar(): np.testing.assert_allclose(probs(again.fit_heads(), o), want, atol=1e-6)  # deterministic
+
+
+def test_heads_go_on_training(sites):
+    learn = make(sites[0])
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, 1e-5)
+        learn.fit_heads()
+        before = learn.validate_tasks().loss['mean']
+        learn.fit(1, 1e-6)
+        assert learn.validate_tasks().loss['mean'] < before+.05
+
+
+def test_a_stranger_keeps_its_head(sites):
+    other, = bundled_tasks('GunPoint')
+    learn = make([*sites[0], other])
+    with learn.no_bar():
+        shared = probs(learn.fit_heads(), other)
+        assert other.name not in set(learn.label_groups().task)
+        np.testing.assert_allclose(probs(learn.fit_heads(strength=0.), other), shared, atol=1e-6)
+
+
+def test_interrupted_it_leaves_the_old_heads(fitted, sites, monkeypatch):
+    head, found = fitted.model.head, fitted.shared_heads
+    def stop(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr(closed_form, 'share_heads', stop)
+    with pytest.raises(KeyboardInterrupt): fitted.fit_heads()
+    assert fitted.model.head is head and fitted.shared_heads is found
+
+
+@pytest.mark.parametrize('known,match', [
+    (dict(same=[(('nowhere',0), ('ItalyPowerDemand 1',0))]), "no task 'nowhere'"),
+    (dict(same=[(('ItalyPowerDemand 1',7), ('ItalyPowerDemand 2',0))]), 'has no label 7'),
+    (dict(never=[(('ItalyPowerDemand 1',0), ('ItalyPowerDemand 1',1))]), 'labels of two tasks'),
+    (dict(prior=-np.ones((3,3))), 'numbers from 0 on'), (dict(prior=np.ones(3)), 'found shape'),
+    (dict(class_weights='even'), "'balanced'"), (dict(strength=-1.), 'strength of at least 0'), (dict(strength=float('nan')), 'strength of at least 0')])
+def test_what_makes_no_sense_is_refused(fitted, known, match):
+    with pytest.raises(ValueError, match=match): fitted.fit_heads(**known)
+
+
+def test_known_labels_and_priors_decide(sites):
+    learn, (a, b, _) = make(sites[0]), sites[0]
+    names = [(o.name, o.labels[0]) for o in (a, b)]
+    with learn.no_bar():
+        for same in (True, False):
+            learn.fit_heads(**{'same' if same else 'never': [tuple(names)]})
+            group = learn.label_groups().set_index(['task','label']).group
+            assert (group.get(names[0], -1) == group.get(names[1], -2)) == same
+        learn.fit_heads(prior=np.zeros((3, 3)))
+        assert not len(learn.label_groups())
+
+
+def test_balanced_weights_help_the_rare_label():
+    gen = np.random.default_rng(0)
+    y = np.repeat([0, 1], [90, 6])
+    X = gen.normal(size=(96, 1, 40))+.35*y[:, None, None]*np.sin(np.arange(40))
+    task = Task('rare', X, y, splits=(range(0, 96, 2), range(1, 96, 2)))
+    learn = make([task])
+    with learn.no_bar():
+        recall = []
+        for o in (None, 'balanced'):
+            guess = learn.fit_heads(class_weights=o).predict(task.X[task.test], 'rare')[0]
+            recall.append((guess[y[task.test] == 1] == 1).mean())
+    assert recall[1] >= recall[0]
+
+
+def random_rows(n, feats, n_labels, gen):
+    return Rows(torch.randn(n, feats, generator=gen, dtype=torch.float64), torch.arange(n)%n_labels, n_labels, torch.rand(n, generator=gen, dtype=torch.float64)+.5)
+
+
+def dense(ridges, groups, strength):
+    "Every head from one matrix over all labels' weights"
+    of_task = np.split(groups, np.cumsum([o.rows.n_labels for o in ridges])[:-1])
+    linked = [k for k, o in enumerate(of_task) if (o >= 0).any()]
+    part, scale = [ridges[k] for k in linked], float(torch.stack([ridges[k].scale for k in linked]).mean())
+    penalty, means = pooled_penalty(part, [of_task[k] for k in linked], shrunk_means(part)), shrunk_means(part)
+    owner, flat = np.repeat(np.arange(len(part)), [o.rows.n_labels for o in part]), np.concatenate([of_task[k] for k in linked])
+    F, c, b = part[0].rows.X.shape[1]+1, strength*scale, []
+    M = np.zeros((len(owner), F, len(owner), F))
+    for p, k in enumerate(owner):
+        rows = part[k].rows
+        X, u = np.concatenate((rows.X-means[k], np.full((len(rows.X), 1), scale**.5)), 1), rows.weight.numpy()[:, None]
+        M[p, :, p] += X.T@(u*X)+penalty*float(part[k].scale)*np.eye(F)
+        b.append(X.T@(u[:, 0]*rows.targets[:, p-list(owner).index(k)].numpy()))
+        same = np.flatnonzero((flat == flat[p]) & (flat[p] >= 0))
+        for q in same:
+            M[p, :, p] += c/len(same)*np.eye(F)
+            M[p, :, q] -= c/len(same)*np.eye(F)
+    w = np.linalg.solve(M.reshape(len(owner)*F, -1), np.concatenate(b)).reshape(-1, F).T
+    return {k: (w[:-1, owner == i], scale**.5*w[-1, owner == i]-means[i].numpy()@w[:-1, owner == i]) for i, k in enumerate(linked)}
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_coupled_heads_equal_a_dense_solve(seed):
+    gen, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    feats = int(rng.integers(3, 25))
+    ridges = [Ridge(random_rows(int(rng.integers(4, 40)), feats, int(rng.integers(2, 5)), gen), float(10**rng.uniform(-2, 1))) for _ in range(int(rng.integers(2, 5)))]
+    groups = [1+rng.permutation(5)[:o.rows.n_labels] for o in ridges]
+    for o in groups:
+        o[rng.random(len(o)) < .3] = -1  # labels without a group
+        o[0] = 0  # and one that connects all tasks
+    groups = np.concatenate(groups)
+    ours = Coupling(ridges, groups).heads(3., tol=1e-13)
+    for k, (w, b) in dense(ridges, groups, 3.).items():
+        np.testing.assert_allclose(ours[k][0], w, rtol=1e-7, atol=1e-8)
+        np.testing.assert_allclose(ours[k][1], b, rtol=1e-7, atol=1e-8)
+
+
+def test_sizes_at_the_edge():
+    gen = torch.Generator().manual_seed(0)
+    for tasks in ([random_rows(3, 5, 3, gen)], [random_rows(4, 5, 1, gen), random_rows(2, 5, 2, gen)], [random_rows(2, 50, 2, gen) for _ in range(3)]):
+        for o in (share_heads(tasks), share_heads(tasks, strength=2.)):
+            assert all(torch.isfinite(w).all() and torch.isfinite(b).all() for w, b in o.heads)
