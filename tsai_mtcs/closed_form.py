@@ -124,7 +124,8 @@ def plot_groups(
     if not n:
         ax.set_title('no labels of different tasks are taken to mean the same')
         return ax
-    im = ax.imshow(np.ma.masked_invalid(strength), cmap='Blues', vmin=0, vmax=1, aspect='auto')
+    im = ax.pcolormesh(np.arange(len(tasks)+1)-.5, np.arange(n+1)-.5, np.ma.masked_invalid(strength), cmap='Blues', vmin=0, vmax=1, edgecolors='white', lw=1)
+    ax.invert_yaxis()
     for o in frame.itertuples():
         ax.text(tasks.index(o.task), o.group, str(o.label)[:12], ha='center', va='center', fontsize=8 if len(tasks) < 16 else 5, color='white' if o.strength > .6 else 'black')
     ax.figure.colorbar(im, ax=ax, label='mean relevance to the group', shrink=.8)

@@ -26,18 +26,18 @@ def find_groups(
     same=(), # Pairs of numbers of labels that are known to mean the same
     never=(), # Pairs of numbers of labels that are known not to
     prior:np.ndarray=None, # `(tasks, tasks)`, see `related_tasks`
-)->tuple: # Relevance `(labels, labels)`, and the tree of `group_tree`
-    "Relevance of labels and their groups, measured with each task's own heads and then with coupled ones"
+)->tuple: # Relevance `(labels, labels)` by the tasks' own heads, and the tree of `group_tree`
+    "Relevance of labels, and their groups by coupled heads, which know more"
     offsets = np.cumsum([0]+[o.rows.n_labels for o in ridges])
-    distance,A = mean_distance(ridges),relevance(ridges)
-    pairs = related_tasks(A, distance, offsets, prior)
-    tree = group_tree(A, pairs, offsets, same, never)
+    distance,own = mean_distance(ridges),relevance(ridges)
+    pairs = related_tasks(own, distance, offsets, prior)
+    tree = group_tree(own, pairs, offsets, same, never)
     groups = cut_groups(tree, FIRST)
-    if (groups < 0).all(): return A,tree
+    if (groups < 0).all(): return own,tree
     A = relevance(ridges, Coupling(ridges, groups).heads(DRAW, tol=1e-3))
     known = set(pairs)
     pairs = [o for o in related_tasks(A, distance, offsets, prior) if o in known or distance[o] < NEAR]
-    return A,group_tree(A, pairs, offsets, same, never)
+    return own,group_tree(A, pairs, offsets, same, never)
 
 # %% ../nbs/06d_shared_heads.ipynb #2c42bf44
 THRESHOLDS,STRENGTHS = (.1,.3),(10.,.1,1.,100.) # the first of each are taken unless others are better beyond chance
