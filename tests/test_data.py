@@ -299,3 +299,12 @@ def test_ranks_with_workers():
 
 def test_a_new_loader_is_whole():
     assert len(ranks_of()[1].new()) == len(make_dls().train)
+
+def test_transforms_that_join_a_loader_later_are_looked_at_too():
+    dls = make_dls()
+    dls.valid.after_batch.add(TSStandardize(by_sample=True))
+    with pytest.raises(ValueError, match='act in training alone.*TSStandardize'): dls.valid.one_batch()
+
+@pytest.mark.parametrize('sizes', [dict(bs=0), dict(bs=8.), dict(bs='8'), dict(val_bs=-1), dict(val_bs=2.5)], ids=str)
+def test_batches_have_a_whole_number_of_rows(sizes):
+    with pytest.raises(ValueError, match=f'found bs={[*sizes.values()][0]!r}'): make_dls(**sizes)

@@ -1,5 +1,5 @@
 "A fit that goes on from a checkpoint is the fit that was never cut off; a checkpoint that was damaged is refused"
-import io, pickle
+import io, os, pickle
 from functools import partial
 
 import numpy as np
@@ -182,6 +182,41 @@ def test_a_state_that_lacks_something_is_refused(tmp_path, run, how):
     before = weights(learn.model)
     with pytest.raises(ValueError, match=r'run\.pt: '): learn.resume(path)
     assert same(before, weights(learn.model))
+
+def with_value(state, value, *path):
+    "The state with another value at a place"
+    return value if not path else {**state, path[0]: with_value(state[path[0]], value, *path[1:])}
+
+@pytest.mark.parametrize('value,path', [
+    ('x', ('opt','state',3,'exp_avg')), (None, ('opt','state',3,'exp_avg')), (torch.zeros(3), ('opt','state',3,'exp_avg_sq')), (torch.tensor(torch.nan), ('opt','state',3,'step')),
+    ([1,2], ('tasks',)), ([['waves',1]], ('tasks',)), ([[1,1,[]]], ('tasks',))], ids=str)
+def test_a_state_with_something_else_is_refused(tmp_path, run, value, path):
+    write_state(tmp_path/'run.pt', with_value(run[2], value, *path))
+    with pytest.raises(ValueError, match=r'run\.pt: '): make(tmp_path).resume(tmp_path/'run.pt')
+
+@pytest.mark.parametrize('memory', [dict(fname='../elsewhere'), dict(learn=1), dict(before_fit='x')], ids=str)
+def test_a_file_does_not_set_where_a_callback_writes(tmp_path, memory):
+    path,cbs = tmp_path/'run.pt',lambda: [Checkpoint(tmp_path/'run.pt'), SaveModelCallback('train_loss')]
+    with pytest.raises(KeyboardInterrupt): make(tmp_path).fit(4, cbs=[*cbs(), Cut()])
+    state = read_checkpoint(path)
+    state['memory']['save_model'] |= memory
+    write_state(path, state)
+    learn = make(tmp_path)
+    with pytest.raises(ValueError, match=f'does not remember {[*memory][0]}'): learn.fit(4, cbs=cbs(), start_epoch=learn.resume(path))
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path):
+    (tmp_path/'models').mkdir()
+    for path in (tmp_path/'run.pt', tmp_path/'models'/'run.pth'): os.mkfifo(path)
+    learn = make(tmp_path)
+    with pytest.raises(ValueError, match='no regular file'): learn.resume(tmp_path/'run.pt')
+    with pytest.raises(ValueError, match='no regular file'): learn.load('run')
+
+@pytest.mark.parametrize('content,said', [([1,2], 'weights of another model'), (dict(model=Evil()), 'holds more than weights, which loading would have to execute')], ids=['a list','code'])
+def test_load_says_what_a_file_is(tmp_path, content, said):
+    (tmp_path/'models').mkdir()
+    torch.save(content, tmp_path/'models'/'other.pth')
+    with pytest.raises(ValueError, match=said) as e: make(tmp_path).load('other')
+    assert 'weights_only' not in str(e.value)
 
 def test_a_folder_or_nothing(tmp_path):
     learn = make(tmp_path)

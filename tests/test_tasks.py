@@ -171,6 +171,11 @@ def test_labels_that_hardly_repeat():
     said = warned(lambda: make(y=range(N)))
     assert '30 different labels for 30 series, such as 0; they look like numbers of rows, or a measured value' in said[0]
 
+def test_rounded_measurements_look_like_no_labels():
+    y = np.arange(300)%46/10
+    said = warned(lambda: make(X=RNG.normal(size=(300,1,9)), y=y, splits=None))
+    assert "46 different labels for 300 series, such as 0.0; they look like" in said[0]
+
 @pytest.mark.parametrize('y,want', [
     ([np.int64(i%2) for i in range(N)], (0,1)), ([np.str_('ab'[i%2]) for i in range(N)], ('a','b')), (np.array([.5,1.5]*15), (.5,1.5)), ([np.bool_(i%2) for i in range(N)], (False,True)),
     (np.array([['a'],['b']]*15), ('a','b')), (pd.DataFrame(dict(y=['a','b']*15)), ('a','b')), (pd.Series(['a','b']*15, dtype='category'), ('a','b')),

@@ -61,9 +61,11 @@ def _as_value(o):
 # %% ../nbs/11_checkpoint.ipynb #d06c7f0f
 _MEMORY = {TrackerCallback: ('best','wait','last_saved_path'), GradientAccumulation: ('count',), CSVLogger: ()}
 
+def _names(cb): return [o for kind,names in _MEMORY.items() if isinstance(cb, kind) for o in names]
+
 def _remembered(cb):
     "What a callback of fastai remembers"
-    values = {o: vars(cb)[o] for kind,names in _MEMORY.items() if isinstance(cb, kind) for o in names if o in vars(cb)}
+    values = {o: vars(cb)[o] for o in _names(cb) if o in vars(cb)}
     if isinstance(cb, CSVLogger): values['text'] = (cb.learn.path/cb.fname).read_text()
     return {k: str(v) if isinstance(v, Path) else v for k,v in values.items()}
 
@@ -107,8 +109,11 @@ def read_checkpoint(
         raise ValueError(f"{path}: expected a checkpoint of format {FORMAT}, found {state['format']}; resume with the version that wrote it")
     if not 0 < state['epochs'] <= state['settings'].get('epochs', 0):
         raise ValueError(f"{path}: not a whole checkpoint (found {state['epochs']} epochs); start the fit anew")
+    if not all(map(_is_task, state['tasks'])): raise ValueError(f"{path}: not a whole checkpoint (its tasks are damaged); start the fit anew")
     check_finite(state['model'], path)
     return state
+
+def _is_task(o): return isinstance(o, list) and list(map(type, o)) == [str,int,list]
 
 def read_history(
     path, # File that `Checkpoint` wrote
@@ -118,6 +123,8 @@ def read_history(
 
 # %% ../nbs/11_checkpoint.ipynb #ckgo0002
 def _remember(cb, text=None, **values):
+    strange = [o for o in values if o not in _names(cb)]
+    if strange: raise KeyError(f"{cb.name} does not remember {', '.join(strange)}") # a file may not set where it writes
     vars(cb).update({k: Path(v) if k == 'last_saved_path' and v else v for k,v in values.items()})
     if text is not None: # of a log that was opened anew
         cb.file.seek(0)
@@ -146,7 +153,7 @@ class GoOn(Callback):
             raise ValueError(f"{self.path}: expected the callback(s) {', '.join(lacking)}, as in the fit that was cut off; "
                              "give it the same callbacks")
         try: self._take_up(cbs)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError) as e:
             raise ValueError(f"{self.path}: not a whole checkpoint ({type(e).__name__}: {e}); start the fit anew") from e
 
     def _take_up(self, cbs):
@@ -171,6 +178,14 @@ class GoOn(Callback):
 def _load_opt(opt, state, model):
     "PyTorch's optimizers find the device by themselves"
     opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
+    for p,values in (opt.opt.state if isinstance(opt, OptimWrapper) else opt.state).items():
+        for name,x in values.items(): _check_moment(p, name, x)
+
+def _check_moment(p, name, x):
+    "Raise `ValueError` for what an optimizer can't remember of a parameter: a finite number, for all of it, for each row or for each value"
+    if isinstance(x, torch.Tensor) and x.shape in ((), (1,), p.shape[:1], p.shape) and x.isfinite().all(): return
+    if not name.startswith(('exp_','max_')) and (x is None or isinstance(x, (int,float)) and np.isfinite(x)): return
+    raise ValueError(f"the optimizer's {name} of a parameter of shape {tuple(p.shape)} is damaged")
 
 @patch
 def resume(self:EncoderLearner,
@@ -187,7 +202,7 @@ def resume(self:EncoderLearner,
         _load_opt(self.opt, state['opt'], self.model)
         self.opt.frozen_idx = state['frozen']
         set_rng_state(state['rng'])
-    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as e:
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as e:
         self.model.load_state_dict(kept)
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise ValueError(f"{path}: a checkpoint of another model or optimizer; "

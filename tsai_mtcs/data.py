@@ -7,6 +7,7 @@ __all__ = ['MultiTaskDL', 'MultiTaskDataLoaders']
 
 # %% ../nbs/03_data.ipynb #378ceecd
 import inspect, math, warnings
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ class MultiTaskDL(TfmdDL):
         **kwargs, # Refused, with what to do instead
     ):
         check_names(kwargs, inspect.signature(type(self).__init__).parameters, type(self).__name__, _INSTEAD)
+        if not isinstance(bs, Integral) or bs < 1: raise ValueError(f"expected batches of a whole number of rows, at least one, found bs={bs!r}")
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, device=device, pin_memory=pin_memory, timeout=timeout,
                          after_batch=_augmentation(after_batch, batch_tfms))
         self.schedule,self.temperature,self.steps,self.seed,self.epoch = schedule,temperature,steps,seed,0
@@ -98,6 +100,7 @@ class MultiTaskDL(TfmdDL):
         return [o[rank] for o in shared_steps(plan, costs, world)]
 
     def before_iter(self):
+        _augmentation(self.after_batch, None) # which may have grown since the loader was made
         super().before_iter()
         if not self.shuffle: plan = [(k, r) for k,n in enumerate(self._n) if n for r in np.split(np.arange(n), range(self.bs, n, self.bs))]
         else:

@@ -120,7 +120,7 @@ def restored(self:EncoderLearner):
     try: yield
     except BaseException:
         for cb in self._grab_cbs(ProgressCallback): cb.after_fit()
-        vars(self).update(kept)
+        for name,o in kept.items(): setattr(self, name, o)
         for m,training in modes.items(): m.training = training
         for p in self.model.parameters(): p.grad = None # of a step that was not taken
         raise
@@ -222,7 +222,9 @@ def load(self:EncoderLearner, file, device=None, **kwargs):
     kept = deepcopy(self.model.state_dict())
     hook = self.model.register_load_state_dict_pre_hook(_check_weights(path))
     try: return Learner.load(self, file, device=device, **kwargs)
-    except (RuntimeError, KeyError, pickle.UnpicklingError) as e:
+    except pickle.UnpicklingError as e: # PyTorch's message says how to execute it
+        raise ValueError(f"{path}: holds more than weights, which loading would have to execute; take a file that `save` wrote") from e
+    except (RuntimeError, KeyError, TypeError, AttributeError) as e:
         self.model.load_state_dict(kept)
         raise ValueError(f"{path}: weights of another model ({str(e).splitlines()[0]}); "
                          "make the learner with the same tasks and settings") from e

@@ -27,7 +27,7 @@ from .heads import MultiHead, MultiTaskLoss, predicted
 from .labels import decode
 from .losses import OwnTaskLoss
 from .metrics import within_tasks
-from .model import MTCSModel
+from .model import MTCSModel, evaluating
 from .optimizers import AdamW
 from .sharing import MTCSLoss
 
@@ -35,6 +35,14 @@ from .sharing import MTCSLoss
 class MTCSLearner(EncoderLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
     shared_heads = None # what `fit_heads` found
+    @property
+    def loss_func(self): return self._loss_func
+    @loss_func.setter
+    def loss_func(self, f):
+        "A loss of fastai or PyTorch sees the labels of each row's own task; `None` is `MultiTaskLoss`"
+        if f is None: f = MultiTaskLoss(self.model.space)
+        self._loss_func = f if hasattr(f, 'space') else OwnTaskLoss(f, self.model.space)
+
     @property
     def metrics(self): return self._metrics
     @metrics.setter
@@ -51,6 +59,12 @@ class MTCSLearner(EncoderLearner):
         i = int(with_input)
         if with_decoded: res.insert(i+2, predicted(res[i], res[i+1], self.model.space))
         return tuple(res)
+
+    @delegates(EncoderLearner.fit)
+    def fit(self, n_epoch, *args, **kwargs):
+        "As fastai's; metrics that were appended see each task by itself too"
+        self.metrics = self.metrics
+        return super().fit(n_epoch, *args, **kwargs)
 
     def validate_tasks(self, ds_idx=2, tasks=None):
         "Accuracy and loss of each of these tasks (`None`: all) as a DataFrame; `ds_idx` 0: training, 1: validation, 2: test split"
@@ -109,10 +123,8 @@ def show_results(self:MTCSLearner,
     "Show series with their label and the predicted one, green where they agree"
     ds = (self.dls[ds_idx] if dl is None else dl).dataset
     pairs = sample_rows(ds if task is None else ds.only(task), max_n)
-    device,training = next(self.model.parameters()).device,self.model.training
-    try:
-        with torch.no_grad(): preds = [int(predicted(self.model.eval()(x.to(device)).cpu(), y.cpu(), ds.space)) for x,y in pairs]
-    finally: self.model.train(training)
+    device = next(self.model.parameters()).device
+    with evaluating(self.model), torch.no_grad(): preds = [int(predicted(self.model(x.to(device)).cpu(), y.cpu(), ds.space)) for x,y in pairs]
     truth,guess = decode([int(y) for _,y in pairs], ds.space),decode(preds, ds.space)
     return show_series([x[0].cpu() for x,_ in pairs], [f'{name}: {label} / {g}' for (name,label),(_,g) in zip(truth, guess)],
                        ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
@@ -151,8 +163,6 @@ def mtcs_learner(
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     model = MTCSModel(backbone, MultiHead(dls.space, backbone.feats, n_layers))
     share,tally = MTCSLoss(alpha, tau, relevance, reduction, pairs, prior, partners),TaskTally()
-    if loss_func is None: loss_func = MultiTaskLoss(dls.space)
-    elif not hasattr(loss_func, 'space'): loss_func = OwnTaskLoss(loss_func, dls.space)
     return MTCSLearner(dls, model, loss_func, opt_func=opt_func, lr=lr, splitter=splitter,
                        cbs=[tally, share, NoChoiceOnTest(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *share.metrics], **kwargs)

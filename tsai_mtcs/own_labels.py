@@ -73,7 +73,7 @@ def check_labels(
     if len(y) >= 10 and len(labels) > len(y)/2 and any(map(_is_fraction, labels)):
         raise ValueError(f"{name}: found {often}, which looks like the target of a regression; "
                          "make labels of it, for instance by pandas.qcut")
-    if len(y) >= 20 and len(labels) > len(y)/2:
+    if len(y) >= 20 and (len(labels) > len(y)/2 or sum(map(_is_fraction, labels)) > 10):
         warnings.warn(f"{name}: {often}; they look like numbers of rows, or a measured value", TaskWarning, stacklevel=3)
     odd = next((o for o in labels if not can_be_saved(o)), None)
     if odd is not None:

@@ -7,6 +7,7 @@ __all__ = ['SCHEDULES', 'batch_counts', 'epoch_plan', 'shared_steps']
 
 # %% ../nbs/02a_schedules.ipynb #c0773064
 import math
+from numbers import Integral
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def batch_counts(
     steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
 )->np.ndarray: # Batches of each task in an epoch
     "How many batches of an epoch each task gets"
-    if bs < 1: raise ValueError(f"expected batches of at least one row, found bs={bs}")
+    if not isinstance(bs, Integral) or bs < 1: raise ValueError(f"expected batches of at least one row, found bs={bs!r}")
     if not temperature > 0: raise ValueError(f"expected a temperature above 0, found {temperature}")
     n = np.asarray(n)
     full = -(-n//bs)

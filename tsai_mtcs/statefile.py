@@ -43,6 +43,9 @@ def write_state(
     data = buffer.getvalue()
     with write_whole(path) as f: f.write(data+_MARK+hashlib.sha256(data).digest())
 
+def _check_regular(path):
+    if not path.is_file(): raise ValueError("it is no regular file") # a pipe would keep its reader waiting
+
 def read_state(
     path, # File that `write_state` wrote
     keys=(), # Name and type of what it must hold, as a dict
@@ -51,6 +54,7 @@ def read_state(
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"expected a checkpoint at {path}, found none; start the fit anew")
     try:
+        _check_regular(path)
         data,mark,digest = path.read_bytes().rpartition(_MARK)
         if not mark: raise ValueError("its end is missing, or another program wrote it")
         if hashlib.sha256(data).digest() != digest: raise ValueError("its content has changed since it was written")
@@ -81,6 +85,8 @@ def check_archive(
     "Raise `ValueError` for a file of PyTorch whose content has changed since it was written"
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"expected saved weights at {path}, found none")
-    try: bad = zipfile.ZipFile(path).testzip()
+    try:
+        _check_regular(path)
+        bad = zipfile.ZipFile(path).testzip()
     except Exception as e: raise ValueError(f"{path}: not a whole file of weights ({e}); save it again, or take another copy") from e
     if bad: raise ValueError(f"{path}: {bad} has changed since it was written; save it again, or take another copy")
