@@ -12,8 +12,8 @@ SLOW_IMPORTS = 'matplotlib.pyplot','nbdev.test','numba','pandas','scipy.stats','
 
 
 def all_notebooks():
-    "Every notebook in nbs, but those in hidden folders or in folders such as _docs"
-    found = sorted((root/'nbs').rglob('*.ipynb'))
+    "Every notebook in nbs, but those in hidden folders or in folders such as _docs; the tutorials, which take longest, come first"
+    found = sorted((root/'nbs').rglob('*.ipynb'), reverse=True)
     return [o for o in found if not any(part[0] in '._' for part in o.relative_to(root).parts)]
 
 

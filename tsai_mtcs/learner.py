@@ -16,7 +16,6 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 
-from .callback.bf16 import BFloat16, emulates_bf16
 from .callback.metrics import NoChoiceOnTest, TaskTally
 from .closed_form import groups_frame, plot_groups, solve_heads
 from .checks import check_names
@@ -39,8 +38,7 @@ class MTCSLearner(EncoderLearner):
     def loss_func(self): return self._loss_func
     @loss_func.setter
     def loss_func(self, f):
-        "A loss of fastai or PyTorch sees the labels of each row's own task; `None` is `MultiTaskLoss`"
-        if f is None: f = MultiTaskLoss(self.model.space)
+        "A loss of fastai or PyTorch sees the labels of each row's own task"
         self._loss_func = f if hasattr(f, 'space') else OwnTaskLoss(f, self.model.space)
 
     @property
@@ -163,6 +161,6 @@ def mtcs_learner(
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     model = MTCSModel(backbone, MultiHead(dls.space, backbone.feats, n_layers))
     share,tally = MTCSLoss(alpha, tau, relevance, reduction, pairs, prior, partners),TaskTally()
-    return MTCSLearner(dls, model, loss_func, opt_func=opt_func, lr=lr, splitter=splitter,
+    return MTCSLearner(dls, model, loss_func or MultiTaskLoss(dls.space), opt_func=opt_func, lr=lr, splitter=splitter,
                        cbs=[tally, share, NoChoiceOnTest(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *share.metrics], **kwargs)

@@ -118,7 +118,6 @@ def share_heads(
     rows,basis = narrowed(rows)
     ridges = [Ridge(o) for o in rows]
     A,tree = find_groups(ridges, same, never, prior)
-    offsets = np.cumsum([0]+[o.n_labels for o in rows])
     groups,tasks = cut_groups(tree, THRESHOLDS[0]),np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
     out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], np.full(len(groups), -1), A, [])
     for ks in progress(list(_connected(groups, tasks))):
