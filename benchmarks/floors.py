@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import torch
 
 from tsai_mtcs.encoders import TS2VecEncoder
-from tsai_mtcs.learner import emulates_bf16
+from tsai_mtcs.callback.bf16 import emulates_bf16
 
 H100 = dict(float32=67e12, bfloat16=989e12, bytes=3.35e12)
 SIZE = dict(float32=4, bfloat16=2)

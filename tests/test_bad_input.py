@@ -230,3 +230,8 @@ def test_task_from_tsai(make):
     learn = learner([t])
     learn.fit(1)
     assert set(learn.predict(TS_X, 'steps')[0]) <= set(NAMES)
+
+
+@pytest.mark.parametrize('name', ['../GunPoint', 'a/b', '..', '.'])
+def test_the_name_of_a_data_set_is_no_path(name, tmp_path):
+    with pytest.raises(ValueError, match='expected the name of a data set'): ucr_tasks([name], tmp_path)

@@ -406,3 +406,15 @@ def test_tasks_of_1_6_and_12_variables_and_unequal_length(arch, config):
         labels,probs = learn.predict(t.X[t.test], t.name)
         assert np.isfinite(probs).all() and learn.validate_tasks().accuracy[t.name] == pytest.approx((labels == t.y[t.test]).mean())
     assert np.isfinite(learn.svm_eval().accuracy).all()
+
+
+def test_a_loss_or_metric_given_later_sees_each_task_by_itself():
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.metrics import accuracy
+    learn = quiet_learner()
+    before = learn.validate()[0]
+    learn.loss_func = CrossEntropyLossFlat()
+    assert abs(learn.validate()[0]-before) < 1e-5
+    learn.metrics.append(accuracy)
+    learn.fit(1)
+    assert 0 <= learn.recorder.values[-1][-1] <= 1

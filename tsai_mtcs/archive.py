@@ -69,7 +69,7 @@ def ucr_tasks(
     "Data sets of a local UCR archive, on the archive's split; `FileNotFoundError` names what is missing"
     path = Path(path).expanduser()
     names = [names] if isinstance(names, str) else list(names)
-    wrong = next((o for o in names if Path(o).name != o), None)
+    wrong = next((o for o in names if o in ('.','..') or Path(o).name != o), None)
     if wrong is not None: raise ValueError(f"expected the name of a data set, found {wrong!r}; give the folder as `path`")
     if not path.is_dir() and not download:
         raise FileNotFoundError(f"expected the UCR archive's folder at {path}, found none; give its `path`, or `download=True`")

@@ -10,6 +10,7 @@ import inspect
 
 import numpy as np
 import torch
+from fastai.callback.core import Callback
 from fastai.learner import Learner, mk_metric
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -39,7 +40,8 @@ class MTCSLearner(EncoderLearner):
     @loss_func.setter
     def loss_func(self, f):
         "A loss of fastai or PyTorch sees the labels of each row's own task"
-        self._loss_func = f if hasattr(f, 'space') else OwnTaskLoss(f, self.model.space)
+        lent = isinstance(getattr(f, '__self__', None), Callback) # as MixUp does for the time of a fit: it calls ours
+        self._loss_func = f if lent or hasattr(f, 'space') else OwnTaskLoss(f, self.model.space)
 
     @property
     def metrics(self): return self._metrics
