@@ -22,6 +22,7 @@ from .archs import check_config
 from .encoders import encoder_from_config, rebuild
 from .heads import MultiHead
 from .labels import LabelSpace
+from .own_labels import label_array
 from .pretrained import check_tensors, pack_spec, read_header, read_json, read_tensors, save_file, unpack_spec, write_json
 from .statefile import check_finite
 from .tasks import Task, TaskWarning
@@ -141,13 +142,7 @@ def predict(self:MTCSModel,
         warn(f"task '{task}' was trained on series of up to {spec.len} steps, these have up to {X.shape[-1]}; "
              "resample them to that length if they show the same at another rate", TaskWarning, stacklevel=2)
     probs = _finite(self.in_batches(lambda x: self(x)[:,block].float().softmax(1), X, steps, progress, bf16), 'prediction')
-    return _as_array([spec.labels[i] for i in probs.argmax(1)]), probs
-
-def _as_array(labels):
-    "Labels as a 1-D array: of their own type where they share a simple one, of objects else"
-    out = np.empty(len(labels), object)
-    out[:] = labels
-    return np.array(labels) if len({type(o) for o in labels}) == 1 and isinstance(labels[0], (str,int,float)) else out
+    return label_array([spec.labels[i] for i in probs.argmax(1)]), probs
 
 # %% ../nbs/07_model.ipynb #c22e1fde
 @patch

@@ -28,7 +28,7 @@ from ..data import MultiTaskDataLoaders
 from ..encoders import MMoEEncoder
 from ..evaluation import class_scores # the module adds `svm_eval` to the learner
 from ..learner import mtcs_learner
-from ..model import _as_array
+from ..own_labels import label_array
 import fastai.callback.schedule # adds `fit_one_cycle` to the learner
 import tsai_mtcs.pretext # and `fit_steps`
 
@@ -79,7 +79,7 @@ class FittedClassifier(Fitted):
     def predict(self, X, task):
         "Labels of series of the task called `task`"
         (t,),clf,_ = self.part(task)
-        return _as_array([t.labels[i] for i in clf.predict(np.asarray(t.spec.scale(X)))])
+        return label_array([t.labels[i] for i in clf.predict(np.asarray(t.spec.scale(X)))])
 
     def _score(self, tasks, clf, seconds, n_jobs, ds_idx):
         t, = tasks
