@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matching import components, cut_groups, group_tree, mean_distance, related_tasks, relevance
+from .matching import components, cut_groups, group_tree, related_tasks, relevance, task_distance
 from .ridge import Ridge, Rows, best_temperature
 from .solve import Coupling
 
@@ -29,7 +29,7 @@ def find_groups(
 )->tuple: # Relevance `(labels, labels)` by the tasks' own heads, and the tree of `group_tree`
     "Relevance of labels, and their groups by coupled heads, which know more"
     offsets = np.cumsum([0]+[o.rows.n_labels for o in ridges])
-    distance,own = mean_distance(ridges),relevance(ridges)
+    distance,own = task_distance(ridges),relevance(ridges)
     pairs = related_tasks(own, distance, offsets, prior)
     tree = group_tree(own, pairs, offsets, same, never)
     groups = cut_groups(tree, FIRST)
@@ -61,7 +61,7 @@ def held_out_losses(
     used:int, # How many of them are held out in turn
     seed:int, # Seed of the division
     **known, # `find_groups`'s: `same`, `never`, `prior`
-)->dict: # `(threshold, strength)` → a line `(loss, temperature)` a fold and task
+)->dict: # `(threshold, strength)` → a line `(loss, temperature, accuracy)` a fold and task
     "Cross-entropy of rows held out, for every candidate; groups are found anew without them"
     gen = torch.Generator().manual_seed(seed)
     folds = [fold_numbers(o.rows, n_folds, gen).to(o.rows.y.device) for o in ridges]
@@ -80,19 +80,23 @@ def held_out_losses(
 def _losses(heads, held):
     scores = [o.X@w+b for o,(w,b) in zip(held, heads)]
     t = best_temperature(scores, [o.y for o in held])
-    return [(float(F.cross_entropy(s/t, o.y)), t) for s,o in zip(scores, held) if len(o.y)]
+    return [(float(F.cross_entropy(s/t, o.y)), t, float((s.argmax(1) == o.y).double().mean())) for s,o in zip(scores, held) if len(o.y)]
 
 def choose(
     losses:dict, # See `held_out_losses`
 )->tuple: # `(threshold, strength)`
-    "The first candidate, unless another's loss is lower by more than a standard error; `ALONE` where that loss is no higher"
+    "The first candidate, or the best if its loss is lower by more than a standard error; `ALONE` unless its loss is lower by as much, at no lower accuracy"
     first = THRESHOLDS[0],STRENGTHS[0]
     if not len(losses[ALONE]): return first
     shared = {k: o[:,0] for k,o in losses.items() if k != ALONE}
     best = min(shared, key=lambda k: shared[k].mean())
-    gain = shared[first]-shared[best]
-    if gain.mean() <= gain.std(ddof=1 if len(gain) > 1 else 0)/np.sqrt(len(gain)): best = first
-    return best if shared[best].mean() < losses[ALONE][:,0].mean() else ALONE
+    if not _beyond_chance(shared[first]-shared[best]): best = first
+    right = losses[best][:,2].mean() >= losses[ALONE][:,2].mean() # a surer answer is no gain where it is wrong more often
+    return best if right and _beyond_chance(losses[ALONE][:,0]-shared[best]) else ALONE
+
+def _beyond_chance(gain):
+    "Whether the mean of some gains is above its standard error, and above 0"
+    return gain.mean() > (gain.std(ddof=1)/np.sqrt(len(gain)) if len(gain) > 1 else 0)
 
 # %% ../nbs/06d_shared_heads.ipynb #ea8e985a
 @dataclass
