@@ -12,12 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tsai_mtcs.all
+from helpers import write_archive
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.cli_run import SETTINGS, read_run
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.lock import locked
-from tsai_mtcs.test_utils import synth_tasks
 
 TRAIN = 'train --archive archive --tasks waves,machine --epochs 1 --bs 16 --out run'
 
@@ -25,11 +25,7 @@ TRAIN = 'train --archive archive --tasks waves,machine --epochs 1 --bs 16 --out 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     "A folder to work in, with a small archive in it; the command trains a small encoder"
-    for task in synth_tasks():
-        (tmp_path/'archive'/task.name).mkdir(parents=True)
-        for split in ('train','test'):
-            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
-            (tmp_path/'archive'/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')
+    write_archive(tmp_path/'archive')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     monkeypatch.setattr(tsai_mtcs.all, 'mtcs_learner', partial(mtcs_learner, arch_config=dict(hidden=8, feats=16, depth=2)))

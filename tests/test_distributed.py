@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from distributed_fits import ALIKE
-from helpers import same
-from tsai_mtcs.test_utils import synth_tasks
+from helpers import same, write_archive
 
 pytest.importorskip('accelerate', reason="needs the extra 'distributed'")
 import psutil  # accelerate requires it
@@ -75,11 +74,7 @@ def test_refusals(ranks):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     "A folder to work in, with a small archive of text files in it"
-    for task in synth_tasks():
-        (tmp_path/'archive'/task.name).mkdir(parents=True)
-        for split in ('train','test'):
-            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
-            (tmp_path/'archive'/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')
+    write_archive(tmp_path/'archive')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     return tmp_path
