@@ -17,7 +17,7 @@ import torch
 from fastai.torch_core import set_seed
 
 from tsai_mtcs import archive
-from tsai_mtcs.averaging import AverageWeights
+from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import results_table
 from tsai_mtcs.learner import mtcs_learner

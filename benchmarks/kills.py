@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 import tsai_mtcs.all as mtcs
-from tsai_mtcs.baselines.methods import METHODS
+from tsai_mtcs.bench.methods import METHODS
 from tsai_mtcs.cli import main
 from tsai_mtcs.test_utils import synth_learner, synth_tasks
 

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, mtcs_learner, set_seed, ucr_tasks
-from tsai_mtcs.sites import deal_sites, harmonised_task, site_accuracy
+from tsai_mtcs.bench.sites import deal_sites, harmonised_task, site_accuracy
 
 DEEP = dict(hidden=32, feats=160, depth=7)
 KEY = ['task','seed','method','rows','sites','overlap','distort','strangers']

@@ -23,7 +23,7 @@ from tsai_mtcs import archive
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import embed_rows
 from tsai_mtcs.learner import mtcs_learner
-from tsai_mtcs.pretext import fit_steps  # noqa: F401 (adds it to the learner)
+from tsai_mtcs.selfsup.pretext import fit_steps  # noqa: F401 (adds it to the learner)
 from tsai_mtcs.svm import SVM_GRID, fit_svm
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

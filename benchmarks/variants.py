@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tsai_mtcs.archive import ucr_tasks
-from tsai_mtcs.baselines.methods import METHODS
-from tsai_mtcs.baselines.tnc import WindowGRU
-from tsai_mtcs.benchmark import run_benchmark
+from tsai_mtcs.bench.methods import METHODS
+from tsai_mtcs.selfsup.tnc import WindowGRU
+from tsai_mtcs.bench.runner import run_benchmark
 
 VARIANTS = {
     'MTCS': {'alpha 0':dict(alpha=0.), 'alpha 0.1':{}, 'alpha 1':dict(alpha=1.), 'alpha 0.1, tau 1':dict(tau=1.), 'alpha 0.1, tau 4':dict(tau=4.)},

@@ -11,11 +11,11 @@ from fastai.metrics import F1Score, accuracy
 from fastai.torch_core import num_distrib, rank_distrib, set_seed
 from helpers import quiet, quiet_learner, random_task, same, weights
 from tsai.models.FCNPlus import FCNPlus
-from tsai_mtcs.averaging import AverageWeights
-from tsai_mtcs.baselines.ts2vec import ts2vec_learner
-from tsai_mtcs.checkpoint import Checkpoint
+from tsai_mtcs.callback.averaging import AverageWeights
+from tsai_mtcs.selfsup.ts2vec import ts2vec_learner
+from tsai_mtcs.callback.checkpoint import Checkpoint
 from tsai_mtcs.data import MultiTaskDL, MultiTaskDataLoaders
-from tsai_mtcs.distributed import DistributedFit
+from tsai_mtcs.callback.distributed import DistributedFit
 from tsai_mtcs.encoders import MMoEEncoder
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.optimizers import Adam

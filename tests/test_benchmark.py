@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tsai_mtcs.baselines.methods import METHODS, ClassifierMethod
-from tsai_mtcs.benchmark import FILE, read_failures, read_results, run_benchmark
+from tsai_mtcs.bench.methods import METHODS, ClassifierMethod
+from tsai_mtcs.bench.runner import FILE, read_failures, read_results, run_benchmark
 from tsai_mtcs.cli import main
-from tsai_mtcs.report import paper_table, task_gains
+from tsai_mtcs.bench.report import paper_table, task_gains
 from tsai_mtcs.test_utils import synth_tasks
 
 SMALL = dict(arch_config=dict(hidden=8, feats=16, depth=3), device='cpu', epochs=2)

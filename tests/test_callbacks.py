@@ -16,7 +16,7 @@ from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat, FocalLoss
 from fastai.metrics import CohenKappa, F1Score, MatthewsCorrCoef, RocAuc, accuracy
 from helpers import quiet, quiet_learner, same, weights
 from sklearn import metrics as skm
-from tsai_mtcs.averaging import AverageWeights
+from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.callback.bf16 import BFloat16
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.learner import mtcs_learner

@@ -97,6 +97,6 @@ def test_a_killed_rank_ends_the_job_which_can_go_on(folder):
     assert list(pd.read_csv(folder/'run'/'history.csv').epoch) == list(range(8))
 
 def test_without_accelerate(monkeypatch):
-    from tsai_mtcs.distributed import make_accelerator
+    from tsai_mtcs.callback.distributed import make_accelerator
     monkeypatch.setitem(sys.modules, 'accelerate', None)
     with pytest.raises(ImportError, match=r"pip install 'tsai_mtcs\[distributed\]'"): make_accelerator(cpu=True)

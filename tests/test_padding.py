@@ -9,9 +9,9 @@ from tsai.models.TransformerRNNPlus import TransformerLSTMPlus
 from tsai.models.TSSequencerPlus import TSSequencerPlus
 from tsai_mtcs.archs import ARCHS, find_arch
 from tsai_mtcs.archive import bundled_tasks
-from tsai_mtcs.baselines.tloss import CausalEncoder
-from tsai_mtcs.baselines.tst import TSTEncoder
-from tsai_mtcs.baselines.tstcc import TSTCCEncoder
+from tsai_mtcs.selfsup.tloss import CausalEncoder
+from tsai_mtcs.selfsup.tst import TSTEncoder
+from tsai_mtcs.selfsup.tstcc import TSTCCEncoder
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.encoders import ArchEncoder, DilatedConv, MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead

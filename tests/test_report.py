@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
-from tsai_mtcs.report import paper_table, plot_pairwise, styled_report, task_gains, to_markdown, write_report
+from tsai_mtcs.bench.report import paper_table, plot_pairwise, styled_report, task_gains, to_markdown, write_report
 
 
 def frame(**methods):

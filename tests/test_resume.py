@@ -14,9 +14,9 @@ from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, Sa
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.metrics import F1Score, RocAuc
 from helpers import quiet_learner, same, weights
-from tsai_mtcs.averaging import AverageWeights
+from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.callback.bf16 import BFloat16
-from tsai_mtcs.checkpoint import Checkpoint, read_checkpoint, read_history
+from tsai_mtcs.callback.checkpoint import Checkpoint, read_checkpoint, read_history
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.optimizers import Adam, AdamW, RAdam
 from tsai_mtcs.rng import rng_state

@@ -6,7 +6,7 @@ import torch
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.training import GradientAccumulation
 from helpers import quiet, quiet_learner, random_task, same, weights
-from tsai_mtcs.checkpoint import Checkpoint
+from tsai_mtcs.callback.checkpoint import Checkpoint
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.labels import LabelSpace, task_of

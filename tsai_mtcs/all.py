@@ -33,21 +33,21 @@ from .callback.metrics import *
 from .callback.bf16 import *
 from .encoder_learner import *
 from .learner import *
-from .averaging import *
+from .callback.averaging import *
 from .svm import *
 from .evaluation import *
 from .similarity import *
 from .rng import *
-from .checkpoint import *
-from .pretext import *
-from .distributed import *
-from .baselines.ts2vec import ts2vec_learner, ts2vec_steps
-from .baselines.tloss import tloss_combined, tloss_learner, tloss_steps
-from .baselines.tnc import tnc_learner, tnc_steps
-from .baselines.tstcc import tstcc_learner
-from .baselines.tst import tst_learner
-from .baselines.methods import METHODS
-from .published import published
-from .sites import *
-from .benchmark import read_failures, read_results, run_benchmark
-from .report import *
+from .callback.checkpoint import *
+from .selfsup.pretext import *
+from .callback.distributed import *
+from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps
+from .selfsup.tloss import tloss_combined, tloss_learner, tloss_steps
+from .selfsup.tnc import tnc_learner, tnc_steps
+from .selfsup.tstcc import tstcc_learner
+from .selfsup.tst import tst_learner
+from .bench.methods import METHODS
+from .bench.published import published
+from .bench.sites import *
+from .bench.runner import read_failures, read_results, run_benchmark
+from .bench.report import *

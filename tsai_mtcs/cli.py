@@ -10,7 +10,7 @@ import argparse, os, sys, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from .cli_benchmark import add_commands
+from .bench.cli import add_commands
 from .cli_files import read_series
 from .cli_run import SETTINGS, check_settings, load_tasks, read_run, write_run, write_text
 from .files import write_whole
