@@ -34,6 +34,7 @@ from .callback.metrics import *
 from .callback.bf16 import *
 from .encoder_learner import *
 from .partners import *
+from .callback.matched import *
 from .learner import *
 from .callback.averaging import *
 from .svm import *

@@ -7,6 +7,7 @@ __all__ = ['SeriesStore', 'stored', 'MultiTaskDataset', 'sample_rows']
 
 # %% ../nbs/02b_datasets.ipynb #1439b164
 import numpy as np
+import pandas as pd
 import torch
 
 from .labels import LabelSpace
@@ -89,6 +90,15 @@ class MultiTaskDataset:
         "The rows of these tasks, in the same label space"
         ks = {self.space.task(o) for o in names}
         return MultiTaskDataset(self.store, [o if i in ks else o[:0] for i,o in enumerate(self.rows)], self.split)
+
+    def sample(self, n, seed=0):
+        "At most `n` rows of each label, drawn at random"
+        rng,rows = np.random.default_rng(seed),[]
+        for k,own in enumerate(self.rows):
+            order = rng.permutation(len(own))
+            nth = pd.Series(self.targets(k)[order]).groupby(self.targets(k)[order]).cumcount()
+            rows.append(np.sort(own[order[nth < n]]))
+        return MultiTaskDataset(self.store, rows, self.split)
 
     def of(self, k, X, codes):
         "New series of task `k`, with the positions of their labels in the task's, -1 for none"

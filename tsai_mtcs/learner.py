@@ -17,6 +17,7 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 
+from .callback.matched import MatchedSharing
 from .callback.metrics import NoChoiceOnTest, TaskTally
 from .callback.sharing import MTCSLoss
 from .closed_form import groups_frame, plot_groups, solve_heads
@@ -135,7 +136,7 @@ def mtcs_splitter(model):
     return L(list(model.backbone.parameters()), list(model.head.parameters()))
 
 # %% ../nbs/08_learner.ipynb #600a2955
-SHARING = dict(paper=MTCSLoss)
+SHARING = dict(matched=MatchedSharing, paper=MTCSLoss)
 
 def sharing_callback(
     sharing, # A name of `SHARING`, a callback, or `None`
@@ -154,7 +155,7 @@ def sharing_callback(
 def mtcs_learner(
     dls:MultiTaskDataLoaders, # Loaders of all tasks
     arch=TS2VecEncoder, # Encoder: `TS2VecEncoder`, `KernelEncoder`, a tsai architecture with a backbone, or a module with an attribute `feats`
-    sharing='paper', # How classifiers share: 'paper' (`MTCSLoss`), a callback of your own, or `None`: plain multi-task learning
+    sharing='matched', # How classifiers share: 'matched' (`MatchedSharing`), 'paper' (`MTCSLoss`: as printed), a callback of your own, or `None`: plain multi-task learning
     n_layers:int=1, # Layers of each classifier
     arch_config:dict=None, # Arguments of `arch`
     loss_func=None, # Loss over the labels of a task, see `OwnTaskLoss`; `None`: `MultiTaskLoss` (equation 2)
@@ -164,7 +165,7 @@ def mtcs_learner(
     cbs=None, # Callbacks of your own
     metrics=None, # Metrics of your own, beside accuracy and those of the sharing
     partners:int=None, # Tasks compared in a step, drawn anew for each, whose heads alone are trained, see `PartnerLoss`; `None`: all
-    **kwargs, # The sharing callback's, such as `alpha`, and `Learner`'s
+    **kwargs, # The sharing callback's, such as `pull` or `alpha`, and `Learner`'s
 )->MTCSLearner: # Ready to fit
     "A learner of all tasks of `dls` with the paper's encoder and optimizer (sections 3 and 4.2)"
     share = sharing_callback(sharing, kwargs, partners)
