@@ -23,7 +23,8 @@ def _make_learner(run, folder):
     tasks = load_tasks(run['tasks'], run['archive'])
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
     set_seed(run['seed'])
-    return mtcs_learner(dls, alpha=run['alpha'], tau=run['tau'])
+    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
+    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
 
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):

@@ -190,7 +190,7 @@ class CombinedTLoss(EncoderMethod):
 # %% ../../nbs/27_bench.methods.ipynb #12788410
 def _supervised(name, about, alpha, joint=True, recipe=RECIPE, **settings):
     "A method that trains the paper's model"
-    settings = dict(alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings)
+    settings = dict(sharing='paper', alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings)
     return EncoderMethod(name=name, about=about, joint=joint, factory=mtcs_learner, fit_learner=fit_supervised, loaders=recipe['loaders'], settings=settings)
 
 _ts2vec = dict(factory=ts2vec_learner, fit_learner=partial(fit_for_steps, count=ts2vec_steps), loaders=dict(bs=8))
