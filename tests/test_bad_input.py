@@ -120,7 +120,7 @@ def test_nothing_to_hold_out_is_warned_of():
     with pytest.warns(TaskWarning, match="task 'gait': every label has one training row, none can be held out"): dls = loaders([t, random_task('alarm')], valid_pct=.5)
     learn = quiet_learner(dls=dls)
     learn.fit(1)
-    assert learn.recorder.values[0][3] is None and learn.validate_tasks(1).index.tolist() == ['alarm','mean']
+    assert learn.recorder.values[0][3] is None and learn.validate_tasks('valid').index.tolist() == ['alarm','mean']
 
 @pytest.mark.parametrize('value', [0., 7., -1e-12, 1e6])
 @pytest.mark.filterwarnings('error')

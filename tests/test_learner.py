@@ -170,21 +170,21 @@ def test_validate_is_the_mean_loss(trained):
     with torch.no_grad(): sums = [(trained.loss_func(trained.model.eval()(x), y)*len(y), len(y)) for x,y in trained.dls.valid]
     assert trained.validate()[0] == pytest.approx((sum(o for o,_ in sums)/sum(n for _,n in sums)).item(), rel=1e-5)
 
-@pytest.mark.parametrize('ds_idx', [0,2])
-def test_validate_tasks_is_what_predict_gets_right(trained, ds_idx):
-    df = trained.validate_tasks(ds_idx)
+@pytest.mark.parametrize('split', ['train','test'])
+def test_validate_tasks_is_what_predict_gets_right(trained, split):
+    df = trained.validate_tasks(split)
     assert list(df.index) == ['waves','machine','mean']
     for t in synth_tasks():
-        rows = t.test if ds_idx else t.train
+        rows = getattr(t, split)
         labels,probs = trained.predict(t.X[rows], t.name)
         loss = -np.log(probs[np.arange(len(rows)),t.codes[rows]]).mean()
         assert df.rows[t.name] == len(rows)
         assert df.accuracy[t.name] == pytest.approx((labels == t.y[rows]).mean())
         assert df.loss[t.name] == pytest.approx(loss, rel=1e-4)
     assert df.accuracy['mean'] == pytest.approx(df.accuracy.iloc[:2].mean())
-    one = trained.validate_tasks(ds_idx, 'machine')
+    one = trained.validate_tasks(split, 'machine')
     assert list(one.index) == ['machine','mean'] and one.loc['machine'].tolist() == pytest.approx(df.loc['machine'].tolist())
-    with pytest.raises(ValueError, match='nope'): trained.validate_tasks(ds_idx, ['nope'])
+    with pytest.raises(ValueError, match='nope'): trained.validate_tasks(split, ['nope'])
 
 def test_record_of_the_fit_outlives_an_evaluation():
     learn = quiet_learner()
