@@ -30,6 +30,7 @@ from .shared_heads import *
 from .model import *
 from .closed_form import *
 from .callback.metrics import *
+from .callback.recorder import *
 from .callback.bf16 import *
 from .rng import *
 from .callback.checkpoint import *

@@ -12,12 +12,14 @@ from warnings import warn
 
 import torch
 from fastai.callback.fp16 import MixedPrecision
-from fastai.learner import join_path_file
+from fastai.learner import Learner, Recorder, join_path_file
 from fastai.torch_core import rank_distrib
+from fastcore.meta import delegates
 
 from .callback.bf16 import BFloat16, emulates_bf16
 from .callback.checkpoint import resume_fit
 from .callback.distributed import across_processes
+from .callback.recorder import SplitRecorder
 from .checks import check_same_space, describe_space
 from .evaluation import score_tasks
 from .safe_learner import SafeLearner
@@ -28,6 +30,11 @@ from .tsai_names import TsaiNames
 # %% ../nbs/07g_encoder_learner.ipynb #656d4659
 class EncoderLearner(TsaiNames, SafeLearner):
     "A `Learner` over many tasks; its model is an `EncoderModel`"
+    @delegates(Learner.__init__)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self._grab_cbs(Recorder): self.remove_cb(Recorder).add_cb(SplitRecorder())
+
     @property
     def dls(self): return self._dls
     @dls.setter

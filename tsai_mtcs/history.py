@@ -7,7 +7,10 @@ __all__ = ['history_frame', 'plot_training']
 
 # %% ../nbs/09a_history.ipynb #e6976114
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
+from sklearn.isotonic import isotonic_regression
 
 # %% ../nbs/09a_history.ipynb #f6d58941
 def history_frame(
@@ -20,13 +23,33 @@ def history_frame(
 def plot_training(
     history:pd.DataFrame, # A row an epoch, as `history_frame` or `read_history` gives
     tasks=(), # Names of tasks: columns of the frame that are their accuracy
-    figsize=(11,3.5), # Size in inches
+    figsize=None, # Size in inches; `None`: by the number of axes
 ): # The figure
-    "Losses and the accuracy of each task over epochs"
-    fig,axs = plt.subplots(1, 2, figsize=figsize, layout='constrained')
-    columns = [o for o in history if o.endswith('loss')], [o for o in history if o in ('accuracy', *tasks)]
-    for ax,title,names in zip(axs, ('loss','accuracy'), columns):
-        for o in names: ax.plot(history.index+1, history[o], label=o, lw=2.5 if o in ('accuracy','train_loss') else 1, color='black' if o == 'accuracy' else None)
+    "Losses, the sharing loss and the accuracy of each task over epochs, every line with its name"
+    history = history.dropna(axis=1, how='all')
+    split = 'test split' if any(o.startswith('test_') for o in history) else 'validation split'
+    losses = [o for o in history if o.endswith('loss') and o != 'sharing_loss']
+    sharing = [o for o in history if o == 'sharing_loss' and history[o].any()]
+    accuracies = [o for o in history if o in ('accuracy','test_accuracy',*tasks)]
+    parts = {'loss':losses, 'sharing loss, in training':sharing, f'accuracy on the {split}':accuracies}
+    parts = {title: names for title,names in parts.items() if names}
+    fig,axs = plt.subplots(1, len(parts), figsize=figsize or (5*len(parts),3.5), layout='constrained', squeeze=False)
+    for ax,(title,names) in zip(axs.flat, parts.items()):
+        for o in names: ax.plot(history.index+1, history[o].astype(float), lw=1 if o in tasks else 2, color='black' if o in ('accuracy','test_accuracy') else None,
+                                marker='o' if len(history) == 1 else None)
         ax.set(title=title, xlabel='epoch')
-        ax.legend(fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _name_lines(ax, names)
     return fig
+
+def _name_lines(ax, names):
+    "The name of each line at its end, as near to it as the others leave room"
+    ends = np.array([o.get_ydata()[-1] for o in ax.lines])
+    low,high = ax.get_ylim()
+    gap = .055*(high-low)
+    order = np.argsort(ends)
+    steps = gap*np.arange(len(ends))
+    heights = isotonic_regression(ends[order]-steps)+steps # least squares, at least a gap apart
+    heights += np.clip(0, low-heights[0], high-heights[-1]) # inside the axes
+    for i,y in zip(order, heights):
+        ax.text(1.01, y, names[i], color=ax.lines[i].get_color(), transform=ax.get_yaxis_transform(), va='center', fontsize=8)

@@ -16,7 +16,8 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 
-from .callback.metrics import NoChoiceOnTest, TaskTally
+from .callback.metrics import TaskTally
+from .callback.recorder import NoChoiceOnTest
 from .closed_form import groups_frame, plot_groups, solve_heads
 from .checks import check_names
 from .data import MultiTaskDataLoaders, sample_rows, show_series
@@ -70,7 +71,7 @@ class MTCSLearner(EncoderLearner):
     def validate_tasks(self,
         split:str='test', # Split to score: 'train', 'valid' or 'test'
         tasks=None, # Names of tasks; `None`: all
-    ): # DataFrame, a row a task and the mean: rows, accuracy, loss
+    ): # DataFrame, a row a task and the mean: rows, accuracy, balanced_accuracy, loss
         "How well the heads do on each task; `evaluate` fits other classifiers on the embeddings"
         dl = self.dls.loader(split)
         ds = dl.dataset if tasks is None else dl.dataset.only(*L(tasks))

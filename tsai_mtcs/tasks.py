@@ -66,7 +66,7 @@ def _check_spec(o):
     need(min(o.std) > 0, '`std` above 0', o.std)
 
 # %% ../nbs/00_tasks.ipynb #f1f1983c
-RESERVED = ('mean','accuracy','balanced_accuracy','train_loss','valid_loss','cls_loss','sharing_loss','epoch','time','rows','loss')
+RESERVED = ('mean','accuracy','balanced_accuracy','train_loss','valid_loss','test_loss','test_accuracy','cls_loss','sharing_loss','epoch','time','rows','loss')
 
 class Task:
     "One labelled data set: name, series, labels and the split of its rows"
