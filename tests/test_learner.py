@@ -56,6 +56,25 @@ def test_fits_train_everything(fit):
     assert all(not torch.equal(before[k], v) for k,v in learn.model.state_dict().items())
     assert np.isfinite(learn.recorder.values).all()
 
+@pytest.mark.parametrize('valid_pct', [0.,.25])
+def test_tasks_without_a_test_split_train_and_are_not_tested(valid_pct):
+    bare = [Task(o.name, o.X, o.y, dict(train=o.train)) for o in synth_tasks()]
+    fits = []
+    for tasks in (synth_tasks(), bare):
+        learn = quiet_learner(dls=loaders(tasks, valid_pct=valid_pct))
+        learn.fit(2, 1e-2)
+        fits.append(weights(learn.model))
+    assert same(*fits)
+    for look in (learn.validate_tasks, learn.svm_eval, learn.show_results if not valid_pct else learn.validate_tasks):
+        with pytest.raises(ValueError, match='expected rows in the test split, found none: give the tasks such rows'): look()
+    assert learn.recorder.values[-1][1] is None if not valid_pct else learn.validate_tasks('valid').rows['waves'] == 8
+
+def test_one_task_of_two_has_a_test_split():
+    waves,machine = synth_tasks()
+    learn = quiet_learner(dls=loaders([waves, Task('machine', machine.X, machine.y, (machine.train,[]))]))
+    learn.fit(1)
+    assert list(learn.validate_tasks().index) == ['waves','mean'] == list(learn.svm_eval().index)
+
 def test_training_learns(trained): assert trained.validate_tasks().accuracy.min() > .8
 
 def test_table():

@@ -14,7 +14,6 @@ import torch
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device, to_detach
-from fastcore.basics import patch
 from fasttransform import Pipeline
 from tsai.data.core import TSTensor
 
@@ -87,7 +86,7 @@ class MultiTaskDL(TfmdDL):
         if not self.shuffle: return len(range(self.rank, sum(math.ceil(n/self.bs) for n in self._n), self.world))
         return math.ceil(batch_counts(self._n, self.bs, self.schedule, self.temperature, steps=self.steps).sum()/self.world)
     def get_idxs(self): return list(range(len(self)))
-    def sample(self): return (b for i,b in enumerate(self._DataLoader__idxs) if i%self.num_workers == self.offs)
+    def sample(self): return range(self.offs, len(self), self.num_workers) # the batches that are a worker process's
     def create_batches(self, samps):
         for i in samps:
             x,y = self.dataset.batch(*self.plan[i])
@@ -115,6 +114,15 @@ class MultiTaskDL(TfmdDL):
         try: return super().one_batch()
         finally: self.epoch = epoch
 
+    def show_batch(self,
+        b=None, # Batch to show; `None`: series of one task after the other
+        max_n:int=9, # Series to show
+        **kwargs, # `show_series`'s: `ncols`, `figsize`
+    ):
+        "Show series with their task and label"
+        pairs = sample_rows(self.dataset, max_n) if b is None else [(b[0][i:i+1], b[1][i:i+1]) for i in range(min(max_n, len(b[1])))]
+        show_series([x[0].cpu() for x,_ in pairs], ['{}: {}'.format(*decode(y, self.space)[0]) for _,y in pairs], **kwargs)
+
     def to_detach(self, b, cpu=True, gather=True):
         "As fastai's, but nothing is gathered batch by batch: ranks may have unequally many, and add up at the end, see `DistributedFit`"
         return to_detach(b, cpu, gather=False)
@@ -133,17 +141,6 @@ class MultiTaskDL(TfmdDL):
             if kwargs.get(o) is False: del kwargs[o]
         return (cls or type(self))(self.dataset if dataset is None else dataset, **{**own, 'num_workers':self.fake_l.num_workers, **kwargs})
 
-# %% ../nbs/03_data.ipynb #64814969
-@patch
-def show_batch(self:MultiTaskDL,
-    b=None, # Batch to show; `None`: series of one task after the other
-    max_n:int=9, # Series to show
-    **kwargs, # `show_series`'s: `ncols`, `figsize`
-):
-    "Show series with their task and label"
-    pairs = sample_rows(self.dataset, max_n) if b is None else [(b[0][i:i+1], b[1][i:i+1]) for i in range(min(max_n, len(b[1])))]
-    show_series([x[0].cpu() for x,_ in pairs], ['{}: {}'.format(*decode(y, self.space)[0]) for _,y in pairs], **kwargs)
-
 # %% ../nbs/03_data.ipynb #e8530a6c
 SPLITS = ('train','valid','test')
 
@@ -155,7 +152,7 @@ class MultiTaskDataLoaders(DataLoaders):
         bs:int=32, # Rows of a training batch
         val_bs:int=None, # Rows of a validation batch; `None`: twice `bs`
         valid_pct:float=0., # Fraction of the training rows to hold out where a task has no validation split; 0: none, as in the paper
-        schedule:str='proportional', # How batches are shared out among tasks: one of `SCHEDULES`
+        schedule:str='proportional', # How batches are distributed among tasks: one of `SCHEDULES`
         temperature:float=2., # For the schedule 'temperature'
         steps:int=None, # Training batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the held-out part and of the order of the batches
@@ -169,7 +166,7 @@ class MultiTaskDataLoaders(DataLoaders):
         timeout:float=0, # Seconds to wait for a worker process; 0: for ever
         **kwargs, # Refused, with what to do instead
     )->'MultiTaskDataLoaders':
-        "Loaders of `tasks`; without a validation split, `valid` shows the test split and no callback may choose by it"
+        "Loaders of `tasks`; without a validation split a fit reads the test split in its place, under the name of `test`, and no callback may choose by it"
         check_names(kwargs, inspect.signature(cls.from_tasks).parameters, 'from_tasks', _INSTEAD)
         tasks = _as_tasks(tasks)
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
