@@ -23,6 +23,7 @@ from .heads import *
 from .losses import *
 from .metrics import *
 from .sharing import *
+from .callback.sharing import MTCSLoss, as_prior
 from .ridge import Ridge, Rows
 from .matching import *
 from .solve import *
@@ -42,6 +43,8 @@ from .history import *
 from .similarity import *
 from .safe_learner import SafeLearner
 from .encoder_learner import *
+from .partners import *
+from .callback.matched import *
 from .learner import *
 from .selfsup.pretext import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps

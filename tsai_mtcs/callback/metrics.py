@@ -14,7 +14,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import ValueMetric
 
-from ..heads import MultiTaskLoss, predicted
+from ..heads import MultiTaskLoss
 
 # %% ../../nbs/08c_callback.metrics.ipynb #e0dbf78a
 class TaskTally(Callback):
@@ -34,7 +34,7 @@ class TaskTally(Callback):
         "Count the rows of a batch: each label has a slot, and after them each task one for labels that it doesn't know"
         if self.training or not len(self.yb): return
         space,pred,y = self.model.space,self.pred.detach(),self.yb[0]
-        right = (predicted(pred, y, space) == y).float()
+        right = (space.argmax(pred, y) == y).float()
         counts = torch.stack((torch.ones_like(right), right, MultiTaskLoss(space, 'none')(pred, y)), 1)
         slot = torch.where(y < 0, len(space)-1-y, y) # the target -1-k is an unknown label of task k
         self.sums = self.sums.index_add(0, slot, counts)

@@ -11,7 +11,7 @@ from fastai.callback.tracker import TrackerCallback
 from fastai.learner import Recorder
 
 # %% ../../nbs/08e_callback.recorder.ipynb #94990c79
-MEASURED_IN_TRAINING = ('train_loss','cls_loss','sharing_loss')
+MEASURED_IN_TRAINING = ('train_loss','cls_loss','sharing_loss','matched')
 
 def test_column(
     name:str, # Name of a column of the table that a fit prints
