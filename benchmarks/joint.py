@@ -59,7 +59,7 @@ def run(args, alpha, seed):
     start = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
         (learn.fit_one_cycle if args.one_cycle else learn.fit)(args.epochs)
-        train_s,split = time.perf_counter()-start, 1 if args.valid_pct else 2
+        train_s,split = time.perf_counter()-start, 'valid' if args.valid_pct else 'test'
         if args.models: learn.save_pretrained(args.models/f'{args.tasks}_epochs{args.epochs}_alpha{alpha}_seed{seed}')
         scored = names(args.score, args.archive) if args.score else wanted
         df = results_table(dict(head=learn.validate_tasks(split, scored), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]

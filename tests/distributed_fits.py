@@ -109,8 +109,8 @@ def reads():
     model = learn.model
     with learn.distrib_ctx():
         learn.fit(1)
-        inside = learn.validate(),learn.validate_tasks(1),learn.get_preds()[0]
-    after = learn.validate(),learn.validate_tasks(1),learn.get_preds()[0]
+        inside = learn.validate(),learn.validate_tasks('test'),learn.get_preds()[0]
+    after = learn.validate(),learn.validate_tasks('test'),learn.get_preds()[0]
     assert learn.model is model and not learn._grab_cbs(DistributedFit) and [(o.rank, o.world) for o in learn.dls] == [(0,1)]*3
     return dict(weights=weights(learn.model), inside=list(inside[0]), after=list(after[0]), rows=[int(o[1].rows['mean']) for o in (inside, after)], tables=inside[1].equals(after[1]),
                 preds=torch.equal(inside[2], after[2]), n=len(inside[2]))

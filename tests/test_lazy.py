@@ -89,7 +89,7 @@ def test_nothing_reads_many_rows_at_once():
     source.most = 0
     learn.embed(source, 'machine')
     learn.predict(source, 'machine')
-    learn.svm_eval(classifier='ridge', tasks=['machine'])
+    learn.evaluate('ridge', tasks=['machine'])
     learn.relevance()
     assert source.most == 2**20//4000, 'new series are checked 2**20 values at a time, and embedded fewer'
 

@@ -94,7 +94,6 @@ def _similarity(method, tasks, args):
     import pandas as pd
     from tsai_mtcs.bench.methods import METHODS
     from tsai_mtcs.files import write_whole
-    import tsai_mtcs.similarity # noqa: F401 (adds task_similarity to the learners)
     seed,names = split_seeds(args.seeds)[0],[o.name for o in tasks]
     path = Path(args.out)/f"figure2_{method.replace(', ','_')}_seed{seed}{'_bf16' if args.bf16 else ''}.csv"
     if not path.is_file():

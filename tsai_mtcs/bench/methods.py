@@ -26,11 +26,10 @@ from ..selfsup.tst import tst_learner
 from ..selfsup.tstcc import tstcc_learner
 from ..data import MultiTaskDataLoaders
 from ..encoders import MMoEEncoder
-from ..evaluation import class_scores # the module adds `svm_eval` to the learner
+from ..evaluation import class_scores
 from ..learner import mtcs_learner
 from ..own_labels import label_array
 import fastai.callback.schedule # adds `fit_one_cycle` to the learner
-import tsai_mtcs.selfsup.pretext # and `fit_steps`
 
 # %% ../../nbs/27_bench.methods.ipynb #a6dff9a4
 class Fitted:
@@ -49,15 +48,15 @@ class Fitted:
     def scores(self,
         tasks=None, # Names of tasks; `None`: all
         n_jobs:int=None, # Tasks scored at a time where they share a model, in processes; `None`: one
-        ds_idx:int=2, # Split to score: 1 validation, 2 test
+        split:str='test', # Split to score: 'valid' or 'test'
     )->pd.DataFrame: # A row a task: rows, accuracy, balanced_accuracy, macro_f1, fit_s, predict_s
         "Score each task; a label that the training rows lack counts as wrong"
         for o in tasks or (): self.part(o)
         rows = []
         for served,model,seconds in self.parts:
-            asked = [o for o in served if (tasks is None or o.name in tasks) and len((o.train, o.valid, o.test)[ds_idx])]
-            if asked: rows.append(self._score(asked, model, seconds/len(served), n_jobs, ds_idx))
-        if not rows: raise ValueError(f"expected a task with rows in the {('training','validation','test')[ds_idx]} split, found none; hold rows out with `hold_out`")
+            asked = [o for o in served if (tasks is None or o.name in tasks) and len(getattr(o, split))]
+            if asked: rows.append(self._score(asked, model, seconds/len(served), n_jobs, split))
+        if not rows: raise ValueError(f"expected a task with rows in the {split} split, found none; hold rows out with `hold_out`")
         return pd.concat(rows)[['rows','accuracy','balanced_accuracy','macro_f1','fit_s','predict_s']]
 
 # %% ../../nbs/27_bench.methods.ipynb #627a4689
@@ -67,8 +66,8 @@ class FittedEncoder(Fitted):
         "Embeddings `(n, feats)` of series of the task called `task`"
         return self.part(task)[1].embed(X, task)
 
-    def _score(self, tasks, learn, seconds, n_jobs, ds_idx):
-        with learn.no_bar(): df = learn.svm_eval(ds_idx, tasks=[o.name for o in tasks], n_jobs=n_jobs)[:-1]
+    def _score(self, tasks, learn, seconds, n_jobs, split):
+        with learn.no_bar(): df = learn.svm_eval(split, tasks=[o.name for o in tasks], n_jobs=n_jobs)[:-1]
         train = np.array([len(o.train) for o in tasks])
         share = train/(train+df.rows)
         return df.assign(fit_s=df.fit_s+seconds+share*df.embed_s, predict_s=df.predict_s+(1-share)*df.embed_s)
@@ -81,9 +80,9 @@ class FittedClassifier(Fitted):
         (t,),clf,_ = self.part(task)
         return label_array([t.labels[i] for i in clf.predict(np.asarray(t.spec.scale(X)))])
 
-    def _score(self, tasks, clf, seconds, n_jobs, ds_idx):
+    def _score(self, tasks, clf, seconds, n_jobs, split):
         t, = tasks
-        rows,start = (t.train, t.valid, t.test)[ds_idx],time.perf_counter()
+        rows,start = getattr(t, split),time.perf_counter()
         guess = clf.predict(t.spec.scale(t.X[rows]))
         scores = dict(rows=len(rows), **class_scores(t.codes[rows], guess), fit_s=seconds, predict_s=time.perf_counter()-start)
         return pd.DataFrame([scores], index=pd.Index([t.name], name='task'))

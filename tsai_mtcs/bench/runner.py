@@ -101,7 +101,7 @@ def run_job(
     if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
     try:
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
-        record['scores'] = method.fit(tasks, seed).scores(ds_idx=1 if valid_pct else 2).reset_index().to_dict('records')
+        record['scores'] = method.fit(tasks, seed).scores(split='valid' if valid_pct else 'test').reset_index().to_dict('records')
     except Exception as e: record['error'] = dict(type=type(e).__name__, message=str(e), traceback=traceback.format_exc())
     peak,gpu = _peak_mb()
     return {**record, 'seconds':time.perf_counter()-start, 'peak_mb':peak, 'gpu_mb':gpu, 'device':_device(), 'commit':git_commit(),
