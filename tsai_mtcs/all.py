@@ -22,6 +22,7 @@ from .kernels import KernelEncoder
 from .heads import *
 from .losses import *
 from .metrics import *
+from .calibration import *
 from .sharing import *
 from .ridge import Ridge, Rows
 from .matching import *
