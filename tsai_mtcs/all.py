@@ -22,6 +22,7 @@ from .kernels import KernelEncoder
 from .heads import *
 from .losses import *
 from .metrics import *
+from .calibration import *
 from .sharing import *
 from .callback.sharing import MTCSLoss, as_prior
 from .ridge import Ridge, Rows
