@@ -132,6 +132,7 @@ def group_tree(
     never=(), # Pairs of numbers of labels that are known not to
 )->np.ndarray: # A linkage as SciPy writes it
     "Labels joined bottom-up by their mean relevance, never two of one task"
+    if len(A) < 2: return np.empty((0,4)) # a single label joins nothing
     D = np.ones(A.shape)
     for j,k in pairs:
         a,b = slice(*offsets[j:j+2]),slice(*offsets[k:k+2])
@@ -147,6 +148,7 @@ def cut_groups(
     threshold:float, # Mean relevance that two parts of a group must exceed
 )->np.ndarray: # `(labels,)` number of each label's group, -1 for a label that has none
     "Groups of at least two labels"
+    if not len(tree): return np.array([-1])
     _,group,size = np.unique(fcluster(tree, 1-threshold, 'distance'), return_inverse=True, return_counts=True)
     return np.where(size > 1, np.cumsum(size > 1)-1, -1)[group]
 
