@@ -65,7 +65,7 @@ def test_loaders_say_what_is_wrong_with_tasks(tasks, said):
 
 SETTINGS = [(loaders, dict(schedule='even')), (loaders, dict(schedule='temperature', temperature=0)), (loaders, dict(schedule='temperature', temperature=-1.)),
             (loaders, dict(bs=0)), (loaders, dict(valid_pct=1.)), (loaders, dict(valid_pct=-.1)), (learner, dict(alpha=-1)), (learner, dict(relevance='dot')),
-            (learner, dict(reduction='median')), (learner, dict(pairs='some')), (learner, dict(n_layers=0)), (learner, dict(arch='Unknown'))]
+            (learner, dict(distance='median')), (learner, dict(pairs='some')), (learner, dict(n_layers=0)), (learner, dict(arch='Unknown'))]
 
 @pytest.mark.parametrize('make,setting', SETTINGS, ids=lambda o: str(o) if isinstance(o, dict) else '')
 def test_settings_out_of_range(make, setting):

@@ -21,7 +21,7 @@ from tsai_mtcs.callback.bf16 import BFloat16
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.rng import rng_state
-from tsai_mtcs.sharing import MTCSLoss
+from tsai_mtcs.callback.sharing import MTCSLoss
 from tsai_mtcs.test_utils import synth_dls, synth_task, synth_tasks
 
 TINY = dict(hidden=4, feats=8, depth=2)

@@ -152,7 +152,7 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
 @pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(n_layers=2), dict(alpha=0.), dict(relevance='cosine'),
-                                dict(pairs='target', reduction='sum')], ids=str)
+                                dict(pairs='target', distance='l2')], ids=str)
 def test_settings(kw):
     learn = quiet_learner(**kw)
     learn.fit(1)

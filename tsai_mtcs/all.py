@@ -23,6 +23,7 @@ from .heads import *
 from .losses import *
 from .metrics import *
 from .sharing import *
+from .callback.sharing import MTCSLoss, as_prior
 from .ridge import Ridge, Rows
 from .matching import *
 from .solve import *
@@ -32,6 +33,8 @@ from .closed_form import *
 from .callback.metrics import *
 from .callback.bf16 import *
 from .encoder_learner import *
+from .partners import *
+from .callback.matched import *
 from .learner import *
 from .callback.averaging import *
 from .svm import *

@@ -20,7 +20,6 @@ from tsai.data.core import TSTensor
 
 from .checks import check_names
 from .datasets import MultiTaskDataset, SeriesStore, sample_rows
-from .labels import decode
 from .near_copies import warn_of_copies
 from .own_labels import as_labels
 from .schedules import batch_counts, epoch_plan, shared_steps
@@ -142,7 +141,7 @@ def show_batch(self:MultiTaskDL,
 ):
     "Show series with their task and label"
     pairs = sample_rows(self.dataset, max_n) if b is None else [(b[0][i:i+1], b[1][i:i+1]) for i in range(min(max_n, len(b[1])))]
-    show_series([x[0].cpu() for x,_ in pairs], ['{}: {}'.format(*decode(y, self.space)[0]) for _,y in pairs], **kwargs)
+    show_series([x[0].cpu() for x,_ in pairs], ['{}: {}'.format(*self.space.decode(y)[0]) for _,y in pairs], **kwargs)
 
 # %% ../nbs/03_data.ipynb #e8530a6c
 class MultiTaskDataLoaders(DataLoaders):
@@ -207,7 +206,7 @@ class MultiTaskDataLoaders(DataLoaders):
 
     def decode(self, y):
         "Pairs `(task, label)` of targets"
-        return decode(y, self.space)
+        return self.space.decode(y)
 
     def __getitem__(self, i):
         "Loader `i` (0 training, 1 validation, 2 test), or the view of the task called `i`"

@@ -15,8 +15,7 @@ from fastai.callback.tracker import TrackerCallback
 from fastai.learner import ValueMetric
 from torch.nn.functional import one_hot
 
-from ..heads import MultiTaskLoss, predicted
-from ..labels import task_of
+from ..heads import MultiTaskLoss
 
 # %% ../../nbs/08c_callback.metrics.ipynb #e0dbf78a
 class TaskTally(Callback):
@@ -36,9 +35,9 @@ class TaskTally(Callback):
         "Count the rows of a batch"
         if self.training or not len(self.yb): return
         space,pred,y = self.model.space,self.pred.detach(),self.yb[0]
-        right = (predicted(pred, y, space) == y).float()
+        right = (space.argmax(pred, y) == y).float()
         counts = torch.stack((torch.ones_like(right), right, (y >= 0).float(), MultiTaskLoss(space, 'none')(pred, y)), 1)
-        self.sums = self.sums+one_hot(task_of(y, space), len(space.specs)).to(counts).T@counts
+        self.sums = self.sums+one_hot(space.task_of(y), len(space.specs)).to(counts).T@counts
 
     def frame(self):
         "A row a task: `rows`, `accuracy`, `loss`; and their mean"

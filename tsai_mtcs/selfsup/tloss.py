@@ -16,7 +16,6 @@ from fastcore.meta import delegates
 from torch import nn, Tensor
 
 from ..encoders import check_vars
-from ..labels import task_of
 from ..optimizers import Adam
 from ..pooling import held_steps, masked_max
 from .pretext import PretextLearner, PretextModel, pretext_learner
@@ -157,7 +156,7 @@ class DrawOthers(Callback):
     def before_batch(self):
         "Draw them"
         ds = self.dls.train_ds
-        k = int(task_of(self.yb[0][:1], ds.space))
+        k = int(ds.space.task_of(self.yb[0][:1]))
         rows = torch.randint(len(ds.rows[k]), (self.K*len(self.x),))
         self.learn.xb = (self.x, ds.batch(k, rows.numpy())[0].to(self.x.device))
 
