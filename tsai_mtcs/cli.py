@@ -161,7 +161,7 @@ _EXAMPLES = """examples:
   mtcs evaluate run
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
-  mtcs benchmark --methods 'MTCS;MTL;1-NN DTW' --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
+  mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
 def make_parser():
