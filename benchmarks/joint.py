@@ -54,7 +54,7 @@ def run(args, alpha, seed):
     if args.scale == 'row': tasks = [Task(o.name, by_row(o.X), o.y, (o.train,o.test)) for o in tasks]
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
-    learn = mtcs_learner(dls.unwatched(), alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
+    learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
     if args.bf16: learn.to_bf16()
     start = time.perf_counter()
     with learn.no_bar(), learn.no_logging():

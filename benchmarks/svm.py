@@ -58,9 +58,9 @@ def embedded(args):
     names = args.tasks.split(',')
     tasks = archive.ucr_tasks(names, args.archive) if args.archive else archive.bundled_tasks(names)
     set_seed(0)
-    dls = MultiTaskDataLoaders.from_tasks(tasks)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, schedule='uniform', steps=args.steps)
     learn = mtcs_learner(dls).to_bf16()
-    with learn.no_bar(), learn.no_logging(): learn.fit_steps(args.steps)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
     for k,name in enumerate(names): yield name, embed_rows(learn.model, dls.train_ds, k), embed_rows(learn.model, dls.test.dataset, k)
 
 

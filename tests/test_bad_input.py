@@ -63,15 +63,15 @@ def test_loaders_say_what_is_wrong_with_tasks(tasks, said):
     assert said in str(e.value)
 
 SETTINGS = [(loaders, dict(schedule='even')), (loaders, dict(schedule='temperature', temperature=0)), (loaders, dict(schedule='temperature', temperature=-1.)),
-            (loaders, dict(bs=0)), (loaders, dict(valid_pct=1.)), (loaders, dict(valid_pct=-.1)), (learner, dict(alpha=-1)), (learner, dict(relevance='dot')),
-            (learner, dict(distance='median')), (learner, dict(pairs='some')), (learner, dict(n_layers=0)), (learner, dict(arch='Unknown'))]
+            (loaders, dict(bs=0)), (loaders, dict(valid_pct=1.)), (loaders, dict(valid_pct=-.1)), (learner, dict(sharing='paper', alpha=-1)), (learner, dict(sharing='paper', relevance='dot')),
+            (learner, dict(sharing='paper', distance='median')), (learner, dict(sharing='paper', pairs='some')), (learner, dict(n_layers=0)), (learner, dict(arch='Unknown'))]
 
 @pytest.mark.parametrize('make,setting', SETTINGS, ids=lambda o: str(o) if isinstance(o, dict) else '')
 def test_settings_out_of_range(make, setting):
     with pytest.raises(ValueError, match='expected|there is no'): make([random_task('gait'), random_task('alarm')], **setting)
 
 def test_one_task_trains_and_shares_nothing():
-    learn = learner([random_task('gait')], alpha=9., tau=0.)
+    learn = learner([random_task('gait')], sharing='paper', alpha=9., tau=0.)
     learn.fit(2)
     assert [o[-1] for o in learn.recorder.values] == [0,0] and np.isfinite(learn.recorder.values).all()
 

@@ -37,7 +37,7 @@ def close_figures():
 @pytest.fixture(scope='module')
 def trained():
     "A learner for the tests that change nothing of it"
-    learn = quiet_learner(tau=1.2)
+    learn = quiet_learner(sharing='paper', tau=1.2)
     learn.fit(8, 1e-2)
     return learn
 
@@ -160,7 +160,7 @@ def test_mixup():
 
 @pytest.mark.filterwarnings('ignore')
 def test_mixed_precision():
-    learn = quiet_learner(tau=1.2).to_fp16()
+    learn = quiet_learner(sharing='paper', tau=1.2).to_fp16()
     before = weights(learn.model)
     learn.fit(1)
     assert np.isfinite(learn.recorder.values).all() and not same(before, weights(learn.model))
@@ -184,8 +184,8 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
-@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(n_layers=2), dict(alpha=0.), dict(relevance='cosine'),
-                                dict(pairs='target', distance='l2')], ids=str)
+@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(sharing=None, n_layers=2), dict(sharing=None), dict(sharing='paper', relevance='cosine'),
+                                dict(sharing='paper', pairs='target', distance='l2')], ids=str)
 def test_settings(kw):
     learn = quiet_learner(**kw)
     learn.fit(1)
@@ -268,7 +268,7 @@ def test_predict_one_task_or_many_rows_alike(trained):
 
 @pytest.mark.parametrize('n_layers', [1,2])
 def test_summary_counts_all_weights(n_layers):
-    learn = quiet_learner(n_layers=n_layers)
+    learn = quiet_learner(sharing='paper', n_layers=n_layers)
     total = sum(o.numel() for o in learn.model.parameters())
     assert f'Total params: {total:,}\n' in str(learn.summary())
 

@@ -22,6 +22,7 @@ from .kernels import KernelEncoder
 from .heads import *
 from .losses import *
 from .metrics import *
+from .calibration import *
 from .sharing import *
 from .callback.sharing import MTCSLoss, as_prior
 from .ridge import Ridge, Rows
@@ -52,6 +53,7 @@ from .selfsup.tloss import tloss_combined, tloss_learner, tloss_steps
 from .selfsup.tnc import tnc_learner, tnc_steps
 from .selfsup.tstcc import tstcc_learner
 from .selfsup.tst import tst_learner
+from .bench.kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method
 from .bench.methods import METHODS
 from .bench.published import published
 from .bench.sites import *

@@ -23,7 +23,8 @@ def _make_learner(run, folder):
     tasks = load_tasks(run['tasks'], run['archive'])
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
     set_seed(run['seed'])
-    return mtcs_learner(dls, alpha=run['alpha'], tau=run['tau'])
+    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
+    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
 
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):
@@ -160,7 +161,7 @@ _EXAMPLES = """examples:
   mtcs evaluate run
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
-  mtcs benchmark --methods 'MTCS;MTL;1-NN DTW' --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
+  mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
 def make_parser():
