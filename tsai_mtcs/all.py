@@ -16,6 +16,7 @@ from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
 from .data import *
 from .pooling import *
+from .inputs import InputProjections
 from .archs import ARCHS
 from .encoders import *
 from .kernels import KernelEncoder
