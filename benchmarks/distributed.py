@@ -24,7 +24,6 @@ def run(args):
     from fastai.torch_core import num_distrib, rank_distrib, set_seed
     from tsai_mtcs.archive import BUNDLED, bundled_tasks
     from tsai_mtcs.data import MultiTaskDataLoaders
-    from tsai_mtcs.callback.distributed import DistributedFit  # noqa: F401 (adds distrib_ctx to the learner)
     from tsai_mtcs.learner import mtcs_learner
     class Clock(Callback):
         "Seconds and CPU seconds of the training part of an epoch"

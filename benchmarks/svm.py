@@ -61,7 +61,7 @@ def embedded(args):
     dls = MultiTaskDataLoaders.from_tasks(tasks, schedule='uniform', steps=args.steps)
     learn = mtcs_learner(dls).to_bf16()
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
-    for k,name in enumerate(names): yield name, embed_rows(learn, dls.train_ds, k), embed_rows(learn, dls.test.dataset, k)
+    for k,name in enumerate(names): yield name, embed_rows(learn.model, dls.train_ds, k), embed_rows(learn.model, dls.test.dataset, k)
 
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ from .kernels import KernelEncoder
 from .heads import *
 from .losses import *
 from .metrics import *
+from .calibration import *
 from .sharing import *
 from .callback.sharing import MTCSLoss, as_prior
 from .ridge import Ridge, Rows
@@ -32,19 +33,22 @@ from .shared_heads import *
 from .model import *
 from .closed_form import *
 from .callback.metrics import *
+from .callback.recorder import *
 from .callback.bf16 import *
+from .rng import *
+from .callback.checkpoint import *
+from .callback.averaging import *
+from .callback.distributed import *
+from .svm import *
+from .evaluation import *
+from .history import *
+from .similarity import *
+from .safe_learner import SafeLearner
 from .encoder_learner import *
 from .partners import *
 from .callback.matched import *
 from .learner import *
-from .callback.averaging import *
-from .svm import *
-from .evaluation import *
-from .similarity import *
-from .rng import *
-from .callback.checkpoint import *
 from .selfsup.pretext import *
-from .callback.distributed import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps
 from .selfsup.tloss import tloss_combined, tloss_learner, tloss_steps
 from .selfsup.tnc import tnc_learner, tnc_steps

@@ -23,7 +23,8 @@ def _make_learner(run, folder):
     tasks = load_tasks(run['tasks'], run['archive'])
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
     set_seed(run['seed'])
-    return mtcs_learner(dls, alpha=run['alpha'], tau=run['tau'])
+    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
+    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
 
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):
@@ -96,7 +97,7 @@ def evaluate(args):
     try: learn.model.load_state_dict(model.state_dict())
     except RuntimeError as e:
         raise ValueError(f"the model in {folder} is not the one that its run.json describes; train it again ({str(e).splitlines()[0]})") from None
-    with learn.no_bar(): table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.svm_eval(classifier=args.classifier, n_jobs=args.n_jobs)})
+    with learn.no_bar(): table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.evaluate(args.classifier, n_jobs=args.n_jobs)})
     write_text(folder/'results.csv', table.to_csv())
     print(table.to_string(float_format='{:.3f}'.format))
     print(f"Accuracy on the test splits; the table is in {folder/'results.csv'}, the pictures beside it")

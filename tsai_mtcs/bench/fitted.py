@@ -55,7 +55,7 @@ class FittedEncoder(Fitted):
         return self.part(task)[1].embed(X, task)
 
     def _score(self, tasks, learn, seconds, n_jobs, split):
-        with learn.no_bar(): df = learn.svm_eval(SPLITS.index(split), tasks=[o.name for o in tasks], n_jobs=n_jobs)[:-1]
+        with learn.no_bar(): df = learn.svm_eval(split, tasks=[o.name for o in tasks], n_jobs=n_jobs)[:-1]
         train = np.array([len(o.train) for o in tasks])
         fraction = train/(train+df.rows)
         return df.assign(fit_s=df.fit_s+seconds+fraction*df.embed_s, predict_s=df.predict_s+(1-fraction)*df.embed_s)

@@ -51,7 +51,7 @@ class CombinedTLoss(EncoderMethod):
 def _supervised(id, name, about, alpha, joint=True, recipe=RECIPE, kind=EncoderMethod, **settings):
     "A method that trains the paper's model"
     return kind(id=id, name=name, about=about, joint=joint, factory=mtcs_learner, fit_learner=fit_supervised, loaders=recipe['loaders'],
-                settings=dict(alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings))
+                settings=dict(sharing='paper', alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings))
 
 SUPERVISED = (
     _supervised('mtcs', 'MTCS', 'one encoder for all tasks, classifiers of like labels pulled together', .1),
