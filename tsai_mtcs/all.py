@@ -18,6 +18,7 @@ from .data import *
 from .pooling import *
 from .inputs import InputProjections
 from .archs import ARCHS
+from .arch_encoder import ArchEncoder
 from .encoders import *
 from .kernels import KernelEncoder
 from .heads import *
