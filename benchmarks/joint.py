@@ -54,12 +54,12 @@ def run(args, alpha, seed):
     if args.scale == 'row': tasks = [Task(o.name, by_row(o.X), o.y, (o.train,o.test)) for o in tasks]
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
-    learn = mtcs_learner(dls.unwatched(), alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
+    learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
     if args.bf16: learn.to_bf16()
     start = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
         (learn.fit_one_cycle if args.one_cycle else learn.fit)(args.epochs)
-        train_s,split = time.perf_counter()-start, 1 if args.valid_pct else 2
+        train_s,split = time.perf_counter()-start, 'valid' if args.valid_pct else 'test'
         if args.models: learn.save_pretrained(args.models/f'{args.tasks}_epochs{args.epochs}_alpha{alpha}_seed{seed}')
         scored = names(args.score, args.archive) if args.score else wanted
         df = results_table(dict(head=learn.validate_tasks(split, scored), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]

@@ -45,7 +45,7 @@ def make_task(X): return Task('noise', X, np.arange(len(X))%4, (range(len(X)-len
 
 def make_learner(task, steps):
     dls = MultiTaskDataLoaders.from_tasks(task, steps=steps, device='cpu')
-    return mtcs_learner(dls.unwatched(), alpha=0.)
+    return mtcs_learner(dls.unwatched(), sharing=None)
 
 def fit(learn):
     with learn.no_bar(), learn.no_logging(): learn.fit(1)

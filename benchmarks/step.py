@@ -92,7 +92,7 @@ if __name__ == '__main__':
         set_seed(0)
         dls = MultiTaskDataLoaders.from_tasks(tasks, device=args.device)
         dls.train.__class__,dls.train.planned = PlannedDL,plan
-        learn = mtcs_learner(dls.unwatched(), alpha=alpha, arch_config=dict(dropout=dropout))
+        learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, arch_config=dict(dropout=dropout))
         return learn.to_bf16() if bf16 else learn
 
     def other(learn, dropout=.1, alpha=args.alpha):

@@ -23,7 +23,6 @@ from tsai_mtcs import archive
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import embed_rows
 from tsai_mtcs.learner import mtcs_learner
-from tsai_mtcs.selfsup.pretext import fit_steps  # noqa: F401 (adds it to the learner)
 from tsai_mtcs.svm import SVM_GRID, fit_svm
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,10 +58,10 @@ def embedded(args):
     names = args.tasks.split(',')
     tasks = archive.ucr_tasks(names, args.archive) if args.archive else archive.bundled_tasks(names)
     set_seed(0)
-    dls = MultiTaskDataLoaders.from_tasks(tasks)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, schedule='uniform', steps=args.steps)
     learn = mtcs_learner(dls).to_bf16()
-    with learn.no_bar(), learn.no_logging(): learn.fit_steps(args.steps)
-    for k,name in enumerate(names): yield name, embed_rows(learn, dls.train_ds, k), embed_rows(learn, dls.test.dataset, k)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    for k,name in enumerate(names): yield name, embed_rows(learn.model, dls.train_ds, k), embed_rows(learn.model, dls.test.dataset, k)
 
 
 if __name__ == '__main__':

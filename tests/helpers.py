@@ -2,7 +2,6 @@
 import numpy as np
 import torch
 from fastai.callback.progress import ProgressCallback
-import tsai_mtcs.evaluation  # adds svm_eval to the learner
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_learner, synth_tasks
 

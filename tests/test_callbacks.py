@@ -47,14 +47,14 @@ class CPUMixedPrecision(MixedPrecision):
 def hooks(model): return sum(len(m._forward_hooks)+len(m._forward_pre_hooks) for m in model.modules())
 
 SETTINGS = dict(bf16=dict(cbs=[BFloat16]), fp16=dict(cbs=[CPUMixedPrecision]), covariance=dict(relevance='covariance'), partners=dict(partners=2, three=True), mean=dict(cbs=[AverageWeights]),
-                mixup=dict(cbs=[MixUp]), all=dict(cbs=[BFloat16, AverageWeights, MixUp], relevance='covariance', partners=2, three=True))
+                matched=dict(sharing='matched', at=(0.,.5)), mixup=dict(cbs=[MixUp]), all=dict(cbs=[BFloat16, AverageWeights, MixUp], relevance='covariance', partners=2, three=True))
 EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred','after_loss','before_backward','before_step','after_step','after_batch']
 MOMENTS = [(o, True) for o in EVENTS]+[(o, False) for o in ('before_validate','before_batch','after_pred','after_loss','after_batch')]+[(o, None) for o in ('forward','loss','metric','validate')]
 
-def learner(cbs=(), three=False, **kwargs):
+def learner(cbs=(), three=False, sharing='paper', **kwargs):
     tasks = [*synth_tasks(), synth_task('third', dict(a='fast', b='sine'), seed=9)] if three else synth_tasks()
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=16, seed=0, device='cpu')
-    return quiet_learner(dls=dls, arch_config=TINY, cbs=[o() for o in cbs], tau=1.1, **kwargs)
+    return quiet_learner(dls=dls, arch_config=TINY, cbs=[o() for o in cbs], sharing=sharing, **(dict(tau=1.1) if sharing == 'paper' else {}), **kwargs)
 
 def cut_off(learn, moment, training, error):
     "A fit that ends with an error at a moment"
@@ -278,7 +278,7 @@ def test_losses_of_fastai_are_equation_2(loss):
 
 def test_a_loss_does_not_push_other_tasks_down():
     "A softmax over all labels would: the gradient of other tasks' rows is exactly 0"
-    learn = tiny(loss_func=LabelSmoothingCrossEntropyFlat(), alpha=0.)
+    learn = tiny(loss_func=LabelSmoothingCrossEntropyFlat(), sharing=None)
     x,y = learn.dls['waves'].train.one_batch()
     learn.loss_func(learn.model(x), y).backward()
     grad = learn.model.head.weight.grad

@@ -107,7 +107,7 @@ def test_an_archive_without_data_sets(here, refused):
     refused('train --archive cache --epochs 1 --out run', 'cache')
     Path('nothing').mkdir()
     refused('train --archive nothing --out run', 'no data set in nothing')
-    refused('benchmark --methods MTL --archive nothing --out run', 'no data set in nothing')
+    refused('benchmark --methods mtl --archive nothing --out run', 'no data set in nothing')
     assert not Path('run').exists()
 
 @pytest.mark.slow
@@ -154,8 +154,8 @@ def holder(here):
 
 def test_the_second_run_is_refused_with_the_number_of_the_first(holder, refused):
     pid,p = holder
-    for line in (TRAIN, f'{TRAIN} --overwrite', 'train --resume --out run', 'benchmark --methods 1-NN\\sDTW --tasks waves --archive archive --out run'.split()):
-        refused([o.replace('\\s', ' ') for o in (line.split() if isinstance(line, str) else line)], f'run is in use: the process {pid} writes there')
+    for line in (TRAIN, f'{TRAIN} --overwrite', 'train --resume --out run', 'benchmark --methods dtw --tasks waves --archive archive --out run'):
+        refused(line, f'run is in use: the process {pid} writes there')
     p.send_signal(signal.SIGKILL)
     p.wait()
     assert Path('run/.lock').exists() and main(f'{TRAIN} --overwrite'.split()) == 0 and not Path('run/.lock').exists()

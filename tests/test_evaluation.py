@@ -133,7 +133,7 @@ def test_label_unseen_in_training_counts_as_wrong():
 def test_svm_eval_fits_on_training_rows_and_scores_test_rows(trained, classifier, monkeypatch):
     seen = []
     monkeypatch.setattr(evaluation, 'score_task', lambda *args: seen.append(args) or score_task(*args))
-    df = trained.svm_eval(classifier=classifier)
+    df = trained.evaluate(classifier)
     assert list(df.columns) == [*SCORES,'embed_s','fit_s','predict_s'] and list(df.index) == ['waves','machine','mean']
     for t,((Ztrain,ytrain),(Ztest,ytest),name) in zip(synth_tasks(), seen):
         Z = trained.embed(t)
@@ -175,10 +175,9 @@ def test_part_of_the_tasks_and_other_splits(trained):
     want = trained.svm_eval()[SCORES]
     pd.testing.assert_frame_equal(trained.svm_eval(tasks=['machine'])[SCORES][:1], want[1:2])
     pd.testing.assert_frame_equal(trained.svm_eval(tasks='machine')[SCORES][:1], want[1:2])
-    pd.testing.assert_frame_equal(trained.svm_eval(ds_idx=1)[SCORES], want)
     held = quiet_learner(dls=MultiTaskDataLoaders.from_tasks(synth_tasks(), valid_pct=.25, bs=16, device='cpu'))
-    assert held.svm_eval(ds_idx=1).rows.tolist()[:2] == [len(held.dls[o].valid_ds) for o in ('waves','machine')] == [8,8]
-    with pytest.raises(ValueError, match="there is no classifier 'forest'; known: svm, ridge, logistic"): trained.svm_eval(classifier='forest')
+    assert held.svm_eval('valid').rows.tolist()[:2] == [len(held.dls[o].valid_ds) for o in ('waves','machine')] == [8,8]
+    with pytest.raises(ValueError, match="there is no classifier 'forest'; known: svm, ridge, logistic"): trained.evaluate('forest')
 
 
 # Tables

@@ -43,7 +43,7 @@ def with_gaps(n=90, vars=2, seed=0):
 
 def learner(X, y, splits, **kwargs):
     tasks = [Task('machine', X, y, splits), synth_task('waves', dict(sine='sine', square='square'))]
-    return quiet_learner(dls=MultiTaskDataLoaders.from_tasks(tasks, **{'bs':16, 'device':'cpu', **kwargs}), alpha=.1)
+    return quiet_learner(dls=MultiTaskDataLoaders.from_tasks(tasks, **{'bs':16, 'device':'cpu', **kwargs}), sharing='paper', alpha=.1)
 
 
 def test_a_memory_map_stays_one(on_disk):
@@ -89,7 +89,7 @@ def test_nothing_reads_many_rows_at_once():
     source.most = 0
     learn.embed(source, 'machine')
     learn.predict(source, 'machine')
-    learn.svm_eval(classifier='ridge', tasks=['machine'])
+    learn.evaluate('ridge', tasks=['machine'])
     learn.relevance()
     assert source.most == 2**20//4000, 'new series are checked 2**20 values at a time, and embedded fewer'
 

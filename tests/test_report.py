@@ -73,6 +73,6 @@ def test_the_report_has_marks_and_the_csv_has_names(tmp_path):
     assert all('48% in y' in (tmp_path/o).read_text() for o in ('table.md','table.html')) and '†' not in (tmp_path/'table.csv').read_text()
 
 def test_a_task_called_mean_keeps_its_row():
-    results = pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('MTL',.75),('MTL, single',.5)) for t in ('mean','x')])
+    results = pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('mtl',.75),('mtl-single',.5)) for t in ('mean','x')])
     gains = task_gains(results)
     assert list(gains.index)[-1] == 'mean' and len(gains) == 3 and gains.gain.tolist() == [.25]*3

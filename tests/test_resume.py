@@ -88,7 +88,7 @@ def test_metrics_that_give_arrays(tmp_path):
     last = read_history(tmp_path/'whole'/'run.pt').iloc[-1]
     assert len(last['f1_score']) == whole.dls.c and last['f1_score 2'] == pytest.approx((np.mean(last['f1_score'][:2])+np.mean(last['f1_score'][2:]))/2)
 
-@pytest.mark.parametrize('kw', [dict(relevance='covariance'), dict(partners=2), dict(n_layers=2)], ids=str)
+@pytest.mark.parametrize('kw', [dict(sharing='paper', relevance='covariance'), dict(sharing='paper', partners=2), dict(sharing='paper', n_layers=2)], ids=str)
 def test_settings_of_the_sharing_loss(tmp_path, kw): check_resumes(tmp_path, flat, **kw)
 
 def test_frozen_parts_stay_frozen(tmp_path):

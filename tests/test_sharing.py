@@ -135,21 +135,21 @@ class Watch(Callback):
 def test_gradient_of_the_callback_reaches_only_heads():
     grads = []
     for alpha in (0.,10.):
-        learn = quiet_learner(alpha=alpha, tau=1., cbs=Watch())
+        learn = quiet_learner(sharing='paper', alpha=alpha, tau=1., cbs=Watch())
         learn.fit(1, 0.)
         grads.append(learn.watch.seen_grads[0])
     for k in grads[0]: assert torch.equal(grads[0][k], grads[1][k]) == k.startswith('backbone'), k
 
 @pytest.mark.parametrize('kw', [{}, dict(pairs='target'), dict(distance='l2', relevance='cosine', tau=1.)], ids=str)
 def test_columns_are_the_parts_of_the_training_loss(kw):
-    learn = quiet_learner(**{'alpha':2., 'tau':1., **kw}, cbs=Watch())
+    learn = quiet_learner(sharing='paper', **{'alpha':2., 'tau':1., **kw}, cbs=Watch())
     learn.fit(2)
     row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[-1]))
     assert row['sharing_loss'] > 0
     assert np.isclose(row['cls_loss']+row['sharing_loss'], np.mean(learn.watch.seen_losses[-learn.recorder.iters[0]:]), rtol=1e-6)
 
 def test_callback_measures_covariance_on_embeddings():
-    learn = quiet_learner(alpha=3., tau=1., cbs=Watch(), relevance='covariance')
+    learn = quiet_learner(sharing='paper', alpha=3., tau=1., cbs=Watch(), relevance='covariance')
     sizes,before = [len(o.labels) for o in learn.dls.space.specs],learn.model.head.weight.detach().double().numpy()
     x,y = learn.dls.train.one_batch()
     learn.model.backbone.dropout = 0.
@@ -161,7 +161,7 @@ def test_callback_measures_covariance_on_embeddings():
 
 @pytest.mark.parametrize('kw', [{}, dict(pairs='target'), dict(distance='l2', relevance='cosine')], ids=str)
 def test_callback_adds_equation_6(kw):
-    learn = quiet_learner(alpha=3., tau=1.1, cbs=Watch(), **kw)
+    learn = quiet_learner(sharing='paper', alpha=3., tau=1.1, cbs=Watch(), **kw)
     space,sizes,before = learn.dls.space,[len(o.labels) for o in learn.dls.space.specs],learn.model.head.weight.detach().double().numpy()
     x,y = learn.dls.train.one_batch()
     learn.model.backbone.dropout = 0.
@@ -173,7 +173,7 @@ def test_callback_adds_equation_6(kw):
     assert share > 0 and np.isclose(learn.watch.seen_losses[0], cls+share, rtol=1e-5)
 
 def fitted(**kwargs):
-    learn = quiet_learner(**kwargs)
+    learn = quiet_learner(sharing='paper', **kwargs)
     learn.fit(1)
     return learn
 
@@ -205,7 +205,7 @@ def test_partners_have_the_loss_of_all_as_their_mean(pairs):
 
 def five_tasks(**kwargs):
     dls = MultiTaskDataLoaders.from_tasks([random_task(f't{k}', seed=k) for k in range(5)], bs=12)
-    return quiet(mtcs_learner(dls, arch_config=dict(hidden=4, feats=8, depth=2, dropout=0.), **kwargs))
+    return quiet(mtcs_learner(dls, sharing='paper', arch_config=dict(hidden=4, feats=8, depth=2, dropout=0.), **kwargs))
 
 @pytest.mark.parametrize('kw', [dict(alpha=0.), dict(alpha=5., tau=.5), dict(alpha=5., tau=.5, pairs='target'), dict(n_layers=2)], ids=str)
 @pytest.mark.parametrize('opt_func', [RowOptimizer, Adam])
@@ -253,30 +253,30 @@ def test_a_prior_by_names():
     names = ['waves','machine']
     none,all_,plain = (fitted(alpha=5., tau=1., prior=o) for o in (np.zeros((2,2)), pd.DataFrame(1., names[::-1], names[::-1]), None))
     assert none.recorder.values[-1][-1] == 0 and same(weights(all_.model), weights(plain.model))
-    with pytest.raises(ValueError, match='lacks the task.* machine'): quiet_learner(prior=pd.DataFrame(1., ['waves'], ['waves'])).fit(1)
+    with pytest.raises(ValueError, match='lacks the task.* machine'): quiet_learner(sharing='paper', prior=pd.DataFrame(1., ['waves'], ['waves'])).fit(1)
 
 def test_alpha_0_is_training_without_the_callback(monkeypatch):
     def never(*args): raise AssertionError('sharing_loss was called')
-    plain = quiet_learner(alpha=.1)
+    plain = quiet_learner(sharing='paper', alpha=.1)
     plain.remove_cb(MTCSLoss)
     plain.fit(2)
-    shared = quiet_learner(alpha=5., tau=1.)
+    shared = quiet_learner(sharing='paper', alpha=5., tau=1.)
     shared.fit(2)
     monkeypatch.setattr('tsai_mtcs.callback.sharing.sharing_loss', never)
-    off = quiet_learner(alpha=0.)
+    off = quiet_learner(sharing='paper', alpha=0.)
     off.fit(2)
     assert same(weights(off.model), weights(plain.model)) and not same(weights(shared.model), weights(plain.model))
     assert off.recorder.values[-1][-1] == 0
 
 def test_validation_loss_is_without_sharing():
-    a,b = (quiet_learner(alpha=alpha, tau=1.) for alpha in (0.,100.))
+    a,b = (quiet_learner(sharing='paper', alpha=alpha, tau=1.) for alpha in (0.,100.))
     assert a.validate()[0] == b.validate()[0]
 
 def test_accumulated_gradients_are_those_of_the_whole_loss():
     "Batches of 16 accumulated to 32: half of each batch's gradient, the sharing loss's too"
     grads,losses = [],[]
     for cbs in ([], [GradientAccumulation(32)]):
-        learn = quiet_learner(alpha=50., tau=1., cbs=[Watch(), *cbs])
+        learn = quiet_learner(sharing='paper', alpha=50., tau=1., cbs=[Watch(), *cbs])
         learn.model.backbone.dropout = 0.
         learn.fit(1, 0.)
         grads.append(learn.watch.seen_grads[0])

@@ -130,11 +130,12 @@ def test_no_warning_where_the_protocol_ends(learn):
 
 @pytest.mark.parametrize('args,said', [
     (dict(classifier='forest'), "no classifier 'forest'; known: svm"), (dict(tasks=[]), 'found none among: no names'),
-    (dict(tasks=['gate']), 'gait'), (dict(ds_idx=3), 'expected `ds_idx` 0'), (dict(ds_idx='test'), "found 'test'"), (dict(n_jobs=0), 'found 0'),
+    (dict(tasks=['gate']), 'gait'), (dict(split='tset'), "expected the split 'train', 'valid' or 'test', found 'tset'"),
+    (dict(split='valid'), 'expected a validation split, found none'), (dict(n_jobs=0), 'found 0'),
     (dict(n_jobs='two'), "found 'two'"), (dict(n_jobs=1.5), 'found 1.5'), (dict(n_jobs=True), 'found True')])
 def test_arguments_are_checked_before_anything_is_embedded(learn, monkeypatch, args, said):
     monkeypatch.setattr('tsai_mtcs.evaluation.embed_rows', lambda *_: pytest.fail('embedded'))
-    with pytest.raises(ValueError, match=said): learn.svm_eval(**args)
+    with pytest.raises(ValueError, match=said): learn.evaluate(**args)
 
 def test_a_task_named_twice_is_scored_once(learn):
     assert list(learn.svm_eval(tasks=['gait','gait']).index) == ['gait','mean']

@@ -32,24 +32,28 @@ from .shared_heads import *
 from .model import *
 from .closed_form import *
 from .callback.metrics import *
+from .callback.recorder import *
 from .callback.bf16 import *
+from .rng import *
+from .callback.checkpoint import *
+from .callback.averaging import *
+from .callback.distributed import *
+from .svm import *
+from .evaluation import *
+from .history import *
+from .similarity import *
+from .safe_learner import SafeLearner
 from .encoder_learner import *
 from .partners import *
 from .callback.matched import *
 from .learner import *
-from .callback.averaging import *
-from .svm import *
-from .evaluation import *
-from .similarity import *
-from .rng import *
-from .callback.checkpoint import *
 from .selfsup.pretext import *
-from .callback.distributed import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps
 from .selfsup.tloss import tloss_combined, tloss_learner, tloss_steps
 from .selfsup.tnc import tnc_learner, tnc_steps
 from .selfsup.tstcc import tstcc_learner
 from .selfsup.tst import tst_learner
+from .bench.kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method
 from .bench.methods import METHODS
 from .bench.published import published
 from .bench.sites import *

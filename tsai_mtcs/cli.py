@@ -23,7 +23,8 @@ def _make_learner(run, folder):
     tasks = load_tasks(run['tasks'], run['archive'])
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
     set_seed(run['seed'])
-    return mtcs_learner(dls, alpha=run['alpha'], tau=run['tau'])
+    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
+    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
 
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):
@@ -102,7 +103,7 @@ def evaluate(args):
     from tsai_mtcs.all import results_table
     folder = Path(args.folder)
     learn = _trained_learner(folder)
-    with learn.no_bar(): table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.svm_eval(classifier=args.classifier, n_jobs=args.n_jobs)})
+    with learn.no_bar(): table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.evaluate(args.classifier, n_jobs=args.n_jobs)})
     write_text(folder/'results.csv', table.to_csv())
     print(table.to_string(float_format='{:.3f}'.format))
     print(f"Accuracy on the test splits; the table is in {folder/'results.csv'}, the pictures beside it")
@@ -171,7 +172,7 @@ _EXAMPLES = """examples:
   mtcs groups run
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
-  mtcs benchmark --methods 'MTCS;MTL;1-NN DTW' --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
+  mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
 def make_parser():

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner, mk_metric
-from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 
 from .callback.matched import MatchedSharing
-from .callback.metrics import NoChoiceOnTest, TaskTally
+from .callback.metrics import TaskTally
+from .callback.recorder import NoChoiceOnTest
 from .callback.sharing import MTCSLoss
 from .closed_form import groups_frame, plot_groups, solve_heads
 from .checks import check_names
@@ -26,11 +26,13 @@ from .data import MultiTaskDataLoaders, sample_rows, show_series
 from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
 from .heads import MultiHead, MultiTaskLoss
+from .history import history_frame, plot_training
 from .losses import OwnTaskLoss
 from .metrics import within_tasks
 from .model import MTCSModel, evaluating
 from .optimizers import AdamW
 from .partners import PartnerHead, PartnerLoss, RowOptimizer
+from .similarity import plot_relevance, relevance_frame
 
 # %% ../nbs/08_learner.ipynb #faf300bd
 class MTCSLearner(EncoderLearner):
@@ -67,12 +69,15 @@ class MTCSLearner(EncoderLearner):
         self.metrics = self.metrics
         return super().fit(n_epoch, *args, **kwargs)
 
-    def validate_tasks(self, ds_idx=2, tasks=None):
-        "Accuracy and loss of each of these tasks (`None`: all) as a DataFrame; `ds_idx` 0: training, 1: validation, 2: test split"
-        ds = self.dls[ds_idx].dataset
-        dl = self.dls[ds_idx].new((ds if tasks is None else ds.only(*L(tasks))).need_rows(), shuffle=False)
+    def validate_tasks(self,
+        split:str='test', # Split to score: 'train', 'valid' or 'test'
+        tasks=None, # Names of tasks; `None`: all
+    ): # DataFrame, a row a task and the mean: rows, accuracy, balanced_accuracy, loss
+        "How well the heads do on each task; `evaluate` fits other classifiers on the embeddings"
+        dl = self.dls.loader(split)
+        ds = dl.dataset if tasks is None else dl.dataset.only(*L(tasks))
         if not self._grab_cbs(TaskTally): self.add_cb(TaskTally())
-        self.validate(dl=dl)
+        self.validate(dl=dl.new(ds.need_rows(), shuffle=False))
         return self.task_tally.frame()
 
     def predict(self, X, task):
@@ -112,23 +117,53 @@ class MTCSLearner(EncoderLearner):
         "Save the model without pickle, see `MTCSModel.save_pretrained`"
         return self.model.save_pretrained(folder)
 
-# %% ../nbs/08_learner.ipynb #9463615d
-@patch
-def show_results(self:MTCSLearner,
-    ds_idx:int=1, # Split to show: 0 training, 1 validation, 2 test
-    dl=None, # Loader to show instead
-    max_n:int=9, # Series to show
-    task:str=None, # Show this task; `None`: one after the other
-    **kwargs, # `show_series`'s
-):
-    "Show series with their label and the predicted one, green where they agree"
-    ds = (self.dls[ds_idx] if dl is None else dl).dataset
-    pairs = sample_rows(ds if task is None else ds.only(task), max_n)
-    device = next(self.model.parameters()).device
-    with evaluating(self.model), torch.no_grad(): preds = [int(ds.space.argmax(self.model(x.to(device)).cpu(), y.cpu())) for x,y in pairs]
-    truth,guess = ds.space.decode([int(y) for _,y in pairs]),ds.space.decode(preds)
-    return show_series([x[0].cpu() for x,_ in pairs], [f'{name}: {label} / {g}' for (name,label),(_,g) in zip(truth, guess)],
-                       ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
+    def show_results(self,
+        ds_idx:int=1, # fastai's number of a loader, where neither `split` nor `dl` says which
+        dl=None, # Loader to show
+        max_n:int=9, # Series to show
+        *,
+        split:str=None, # Split to show: 'train', 'valid' or 'test'; `None`: by `ds_idx`, what a fit validates on
+        task:str=None, # Show this task; `None`: one after the other
+        **kwargs, # `show_series`'s
+    ):
+        "Show series with their label and the predicted one, green where they agree"
+        if dl is None: dl = self.dls[ds_idx] if split is None else self.dls.loader(split)
+        ds = dl.dataset
+        pairs = sample_rows(ds if task is None else ds.only(task), max_n)
+        device = next(self.model.parameters()).device
+        with evaluating(self.model), torch.no_grad(): preds = [int(ds.space.argmax(self.model(x.to(device)).cpu(), y.cpu())) for x,y in pairs]
+        truth,guess = ds.space.decode([int(y) for _,y in pairs]),ds.space.decode(preds)
+        return show_series([x[0].cpu() for x,_ in pairs], [f'{name}: {label} / {g}' for (name,label),(_,g) in zip(truth, guess)],
+                           ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
+
+    def relevance(self,
+        split:str='train', # Split whose series are used; the test split isn't for choices, such as which labels to take for one
+        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `sharing='paper'`, else by probabilities
+    ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
+        "Relevance of all labels of different tasks to each other, see `relevance_frame`"
+        return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
+
+    @property
+    def _paper(self): return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())
+
+    def plot_relevance(self,
+        task_a:str=None, # Rows: the labels of this task; `None`: the whole label space
+        task_b:str=None, # Columns: the labels of this one; `None`: the whole label space
+        split:str='train', # Split whose series are used
+        by:str=None, # How relevance is measured; `None`: as in training
+        ax=None, # Where to draw; `None`: a new figure
+    ): # The axes
+        "`relevance` as a heat map, a frame around what exceeds `tau`"
+        for o in (task_a,task_b):
+            if o is not None: self.dls.space.task(o) # before anything is computed
+        return plot_relevance(self.relevance(split, by), task_a, task_b, self._paper.tau, ax)
+
+    def plot_training(self,
+        history=None, # DataFrame, a row an epoch, as `read_history` gives; `None`: the last fit
+        **kwargs, # `plot_training`'s
+    ): # The figure
+        "Losses and the accuracy of each task over epochs"
+        return plot_training(history_frame(self.recorder) if history is None else history, self.dls.space.names, **kwargs)
 
 # %% ../nbs/08_learner.ipynb #83a1ca96
 def mtcs_splitter(model):

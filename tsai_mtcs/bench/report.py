@@ -22,6 +22,10 @@ from .published import published
 # %% ../../nbs/29_bench.report.ipynb #12b942c8
 _ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL']} # The paper's columns, beside those of a method's own name
 
+def _named(results):
+    "Results whose methods are called as tables call them; as they are where they come without names"
+    return results.assign(method=results['name']) if 'name' in results else results
+
 def _paper_first(tasks):
     "Tasks in the paper's order, then others as they come"
     tasks = list(dict.fromkeys(tasks))
@@ -34,6 +38,7 @@ def paper_table(
     beside:bool=True, # Show published accuracies beside measured ones
 )->pd.DataFrame: # A row a data set and their mean; columns (method, 'mean'), (method, 'std') and (method, 'published')
     "Results in the layout of the paper's tables"
+    results = _named(results)
     tasks,methods = _paper_first(results.task),list(dict.fromkeys(results.method))
     seeds = results.pivot_table(index='task', columns=['method','seed'], values=metric, sort=False).loc[tasks] # a column a method and seed
     common = [t for t in tasks if seeds.loc[t].groupby('method').count().reindex(methods).gt(0).all()]
@@ -124,6 +129,7 @@ def styled_report(
 # %% ../../nbs/29_bench.report.ipynb #c42e3b3f
 def _scores(results, metric, n_methods, level):
     "A row a data set that all methods have, a column a method; `ValueError` where a test needs more of them"
+    results = _named(results)
     df = results.pivot_table(index='task', columns='method', values=metric, sort=False)[list(dict.fromkeys(results.method))].dropna()
     if df.shape[1] < n_methods: raise ValueError(f"expected at least {n_methods} methods to compare, found {df.shape[1]}: {', '.join(df)}")
     need = int(np.floor(-np.log2(level(df.shape[1]))))+1
@@ -152,8 +158,8 @@ def plot_pairwise(
 # %% ../../nbs/29_bench.report.ipynb #52ba8744
 def task_gains(
     results:pd.DataFrame, # As `read_results` gives
-    joint:str='MTL', # Method trained on all tasks
-    single:str='MTL, single', # Method trained on one task at a time
+    joint:str='mtl', # Identifier of a method trained on all tasks
+    single:str='mtl-single', # Identifier of a method trained on one task at a time
     metric:str='accuracy', # Column to compare
 )->pd.DataFrame: # A row a task, largest gain first: joint, single, gain, std (of the gain, over seeds), seeds; and the mean
     "What each task gains from the others"
@@ -190,7 +196,7 @@ def write_report(
         with write_whole(folder/f'{name}.png') as f: fig.savefig(f, format='png', dpi=150, bbox_inches='tight')
         plt.close(fig)
         files.append(f'{name}.png')
-    if {'MTL','MTL, single'} <= set(results.method):
+    if {'mtl','mtl-single'} <= set(results.method):
         try: _write(folder/'gains.csv', task_gains(results, metric=metric).to_csv())
         except ValueError as e: left.append(f"gains.csv: {e}")
         else: files.append('gains.csv')

@@ -8,11 +8,10 @@ __all__ = ['PretextModel', 'pretext_loss', 'PretextLearner', 'pretext_learner']
 # %% ../../nbs/20_selfsup.pretext.ipynb #576ce73a
 from fastai.learner import Learner
 from fastai.torch_core import trainable_params
-from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from ..learner import EncoderLearner
+from ..encoder_learner import EncoderLearner
 from ..model import EncoderModel
 from ..optimizers import AdamW
 
@@ -31,6 +30,20 @@ def pretext_loss(
 # %% ../../nbs/20_selfsup.pretext.ipynb #08026ac8
 class PretextLearner(EncoderLearner):
     "A `Learner` whose model is a `PretextModel`; labels are used by `svm_eval` alone"
+    def fit_steps(self,
+        n:int, # Steps
+        lr:float=None, # Learning rate; `None`: the learner's
+        cbs=None, # Callbacks for this fit
+        schedule:str='uniform', # How the steps are distributed over the tasks
+    ):
+        "Fit for `n` steps, one epoch of full batches"
+        if n < 1: raise ValueError(f"expected at least one step, found {n}")
+        train = self.dls.train
+        part = train.new(schedule=schedule, steps=n)
+        part.epoch = train.epoch
+        self.dls.loaders[0] = part
+        try: self.fit(1, lr, cbs=cbs)
+        finally: self.dls.loaders[0],train.epoch = train,part.epoch
 
 @delegates(Learner.__init__, but=['model','loss_func'])
 def pretext_learner(
@@ -44,19 +57,3 @@ def pretext_learner(
 )->PretextLearner: # Ready to fit
     "A learner of `model` on the series of `dls`; without a validation split there is no validation, for the test split isn't looked at"
     return PretextLearner(dls.unwatched(), model, pretext_loss, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, **kwargs)
-
-# %% ../../nbs/20_selfsup.pretext.ipynb #bff03c62
-@patch
-def fit_steps(self:EncoderLearner,
-    n:int, # Steps
-    lr:float=None, # Learning rate; `None`: the learner's
-    cbs=None, # Callbacks for this fit
-    schedule:str='uniform', # How the steps are shared out among tasks
-):
-    "Fit for `n` steps, one epoch of full batches"
-    if n < 1: raise ValueError(f"expected at least one step, found {n}")
-    train = self.dls.train
-    self.dls.loaders[0] = part = train.new(schedule=schedule, steps=n)
-    part.epoch = train.epoch
-    try: self.fit(1, lr, cbs=cbs)
-    finally: self.dls.loaders[0],train.epoch = train,part.epoch
