@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Accuracy of joint training on UCR data sets: the heads' own, and the SVM's on frozen embeddings.
 
-    python benchmarks/joint.py --archive UCRArchive_2018 --tasks UCR_SELECTED10 --alphas 0.1,0 --seeds 0,1,2 --out benchmarks/results/selected10.csv
+    python benchmarks/joint.py --archive UCRArchive_2018 --tasks UCR_SELECTED10 --alphas 0.1,0 --seeds 0,1,2 \
+        --out benchmarks/results/selected10.csv
 
 One run for each alpha and seed with the paper's settings (5 epochs, batch 32, AdamW at 1e-3, tau 2). A finished run is
 written at once, a row a task, and isn't run again. `--valid-pct` holds out a part of the training rows and scores that
@@ -27,7 +28,8 @@ SETTINGS = ('epochs','bs','lr','one_cycle','average','mask','bf16','schedule','v
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
-parser.add_argument('--tasks', default='UCR_SELECTED10', help='names of data sets, or BUNDLED, UCR_SELECTED10, UCR_TOP15 (those that the folder has), or ALL that the folder has')
+parser.add_argument('--tasks', default='UCR_SELECTED10',
+                    help='names of data sets, or BUNDLED, UCR_SELECTED10, UCR_TOP15 (those that the folder has), or ALL of the folder')
 parser.add_argument('--score', help='the data sets to score, named as in --tasks; left out: all that are trained on')
 parser.add_argument('--alphas', default='0.1,0')
 parser.add_argument('--seeds', default='0,1,2')
@@ -40,7 +42,8 @@ parser.add_argument('--average', action='store_true', help='keep the mean of the
 parser.add_argument('--mask', help="hide steps while training: binomial or continuous")
 parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
 parser.add_argument('--valid-pct', type=float, default=0.)
-parser.add_argument('--scale', choices=('task','row'), default='task', help="z-score by a task's statistics only, or each series by its own before")
+parser.add_argument('--scale', choices=('task','row'), default='task',
+                    help="z-score by a task's statistics only, or each series by its own before")
 parser.add_argument('--n-jobs', type=int, default=2)
 parser.add_argument('--models', type=Path, help='folder to keep each trained model in')
 parser.add_argument('--out', type=Path, help='CSV file to append to')
@@ -54,7 +57,8 @@ def run(args, alpha, seed):
     if args.scale == 'row': tasks = [Task(o.name, by_row(o.X), o.y, (o.train,o.test)) for o in tasks]
     set_seed(seed)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=args.bs, schedule=args.schedule, valid_pct=args.valid_pct, seed=seed)
-    learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask), cbs=AverageWeights() if args.average else None)
+    learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, lr=args.lr, arch_config=dict(mask=args.mask),
+                         cbs=AverageWeights() if args.average else None)
     if args.bf16: learn.to_bf16()
     start = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
@@ -62,8 +66,10 @@ def run(args, alpha, seed):
         train_s,split = time.perf_counter()-start, 'valid' if args.valid_pct else 'test'
         if args.models: learn.save_pretrained(args.models/f'{args.tasks}_epochs{args.epochs}_alpha{alpha}_seed{seed}')
         scored = names(args.score, args.archive) if args.score else wanted
-        df = results_table(dict(head=learn.validate_tasks(split, scored), svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]
-    return df.reset_index().assign(alpha=alpha, seed=seed, **settings(args), train_s=round(train_s, 1), torch=torch.__version__, device=str(dls.device), cpu=platform.machine())
+        df = results_table(dict(head=learn.validate_tasks(split, scored),
+                                svm=learn.svm_eval(split, tasks=scored, n_jobs=args.n_jobs))).loc[scored]
+    return df.reset_index().assign(alpha=alpha, seed=seed, **settings(args), train_s=round(train_s, 1), torch=torch.__version__,
+                                   device=str(dls.device), cpu=platform.machine())
 
 
 def by_row(X):
@@ -103,4 +109,5 @@ if __name__ == '__main__':
             if (done[list(key)] == pd.Series(key)).all(axis=1).any(): continue
             df = run(args, alpha, seed)
             df.to_csv(args.out, mode='a', header=not args.out.is_file(), index=False)
-            print(f'alpha {alpha} seed {seed}: heads {df["head"].mean():.4f}  SVM {df.svm.mean():.4f}  trained in {df.train_s[0]:.0f} s', flush=True)
+            print(f'alpha {alpha} seed {seed}: heads {df["head"].mean():.4f}  SVM {df.svm.mean():.4f}  trained in {df.train_s[0]:.0f} s',
+                  flush=True)
