@@ -63,11 +63,12 @@ class MultiTaskDL(TfmdDL):
         after_batch=None, # Random augmentation of training batches: tsai's `RandTransform`s, one or a list
         batch_tfms=None, # The same under tsai's name
         pin_memory:bool=False, # Draw batches into memory that moves to a GPU fast
-        timeout:float=0, # Seconds to wait for a worker process; 0: for ever
+        timeout:float=0, # Seconds to wait for a worker process; 0: without limit
         **kwargs, # Refused, with what to do instead
     ):
         check_names(kwargs, inspect.signature(type(self).__init__).parameters, type(self).__name__, _INSTEAD)
-        if not isinstance(bs, Integral) or bs < 1: raise ValueError(f"expected batches of a whole number of rows, at least one, found bs={bs!r}")
+        if not isinstance(bs, Integral) or bs < 1:
+            raise ValueError(f"expected batches of a whole number of rows, at least one, found bs={bs!r}")
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, device=device, pin_memory=pin_memory, timeout=timeout,
                          after_batch=_augmentation(after_batch, batch_tfms))
         self.schedule,self.temperature,self.steps,self.seed,self.epoch = schedule,temperature,steps,seed,0
@@ -98,7 +99,7 @@ class MultiTaskDL(TfmdDL):
         return [o[rank] for o in shared_steps(plan, costs, world)]
 
     def before_iter(self):
-        _augmentation(self.after_batch, None) # which may have grown since the loader was made
+        _augmentation(self.after_batch, None) # transforms may have been added since the loader was made
         super().before_iter()
         if not self.shuffle: plan = [(k, r) for k,n in enumerate(self._n) if n for r in np.split(np.arange(n), range(self.bs, n, self.bs))]
         else:
@@ -162,10 +163,10 @@ class MultiTaskDataLoaders(DataLoaders):
         after_batch=None, # Random augmentation of training batches: tsai's `RandTransform`s, one or a list
         batch_tfms=None, # The same under tsai's name
         pin_memory:bool=False, # Draw batches into memory that moves to a GPU fast
-        timeout:float=0, # Seconds to wait for a worker process; 0: for ever
+        timeout:float=0, # Seconds to wait for a worker process; 0: without limit
         **kwargs, # Refused, with what to do instead
     )->'MultiTaskDataLoaders':
-        "Loaders of `tasks`; without a validation split a fit reads the test split in its place, under the name of `test`, and no callback may choose by it"
+        "Loaders of `tasks`; without a validation split a fit reads the test split, calls it so, and lets no callback choose by it"
         check_names(kwargs, inspect.signature(cls.from_tasks).parameters, 'from_tasks', _INSTEAD)
         tasks = _as_tasks(tasks)
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
@@ -186,7 +187,7 @@ class MultiTaskDataLoaders(DataLoaders):
         split:str, # 'train', 'valid' or 'test'
     )->MultiTaskDL:
         "The loader of a split by name; `ValueError` for another name, and for 'valid' where no task has a validation split"
-        if split not in SPLITS: raise ValueError(f"expected the split {', '.join(map(repr, SPLITS[:-1]))} or {SPLITS[-1]!r}, found {split!r}")
+        if split not in SPLITS: raise ValueError(f"expected the split 'train', 'valid' or 'test', found {split!r}")
         if split == 'valid' and self.monitors_test:
             raise ValueError("expected a validation split, found none: `dls.valid` shows the test split. "
                              "Hold out rows for it, MultiTaskDataLoaders.from_tasks(tasks, valid_pct=0.2), or ask for split='test'")

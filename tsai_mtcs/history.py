@@ -35,8 +35,10 @@ def plot_training(
     parts = {title: names for title,names in parts.items() if names}
     fig,axs = plt.subplots(1, len(parts), figsize=figsize or (5*len(parts),3.5), layout='constrained', squeeze=False)
     for ax,(title,names) in zip(axs.flat, parts.items()):
-        for o in names: ax.plot(history.index+1, history[o].astype(float), lw=1 if o in tasks else 2, color='black' if o in ('accuracy','test_accuracy') else None,
-                                marker='o' if len(history) == 1 else None)
+        for o in names:
+            mean = o in ('accuracy','test_accuracy')
+            ax.plot(history.index+1, history[o].astype(float), lw=1 if o in tasks else 2, color='black' if mean else None,
+                    marker='o' if len(history) == 1 else None)
         ax.set(title=title, xlabel='epoch')
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _name_lines(ax, names)
