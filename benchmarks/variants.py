@@ -29,11 +29,11 @@ VARIANTS = {
         'alpha 0.1, tau 4': dict(tau=4.)},
     'tnc': {
         'TS2Vec encoder, quarter': {},
-        'TS2Vec encoder, tenth': dict(share=.1),
-        'windows of a tenth': dict(GRU, share=.1),
+        'TS2Vec encoder, tenth': dict(fraction=.1),
+        'windows of a tenth': dict(GRU, fraction=.1),
         'windows of a quarter': GRU,
-        'w 0.2': dict(GRU, share=.1, w=.2),
-        'mean of the windows': dict(GRU, share=.1, arch_config=dict(pool='mean'))},
+        'w 0.2': dict(GRU, fraction=.1, w=.2),
+        'mean of the windows': dict(GRU, fraction=.1, arch_config=dict(pool='mean'))},
     'tstcc': {
         'views of HAR': {},
         'views of Epilepsy': dict(scale=.001, jitter=.001, max_segments=5, future=10)},

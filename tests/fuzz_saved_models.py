@@ -19,7 +19,8 @@ from tsai.models.RNNPlus import LSTMPlus
 from tsai.models.TSTPlus import TSTPlus
 from tsai.models.XCMPlus import XCMPlus
 from tsai_mtcs.archs import ARCHS, find_arch
-from tsai_mtcs.encoders import ArchEncoder, MMoEEncoder, TS2VecEncoder
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.kernels import KernelEncoder
 from tsai_mtcs.labels import LabelSpace

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from helpers import quiet_learner, same
 from torch import nn
 from tsai.models.InceptionTimePlus import InceptionTimePlus
-from tsai_mtcs.encoders import ArchEncoder, ConvBlock, DilatedConv, MMoEEncoder, TS2VecEncoder, masked_max
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import ConvBlock, DilatedConv, MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead, MultiTaskLoss
 from tsai_mtcs.labels import LabelSpace
 from tsai_mtcs.model import MTCSModel
+from tsai_mtcs.pooling import masked_max
 import tsai_mtcs.similarity  # adds relevance to the learner
 from tsai_mtcs.tasks import Task, TaskSpec
 from tsai_mtcs.test_utils import synth_tasks
@@ -40,6 +42,7 @@ def make_model(encoder, seed=0, **kwargs):
 READ = '''
 import sys, numpy as np
 from tsai_mtcs.model import MTCSModel
+from tsai_mtcs.pooling import masked_max
 import tsai_mtcs.similarity  # adds relevance to the learner
 X,out = np.load('X.npy'),{}
 for name in sys.argv[1:]:

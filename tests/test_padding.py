@@ -13,7 +13,8 @@ from tsai_mtcs.selfsup.tloss import CausalEncoder
 from tsai_mtcs.selfsup.tst import TSTEncoder
 from tsai_mtcs.selfsup.tstcc import TSTCCEncoder
 from tsai_mtcs.data import MultiTaskDataLoaders
-from tsai_mtcs.encoders import ArchEncoder, DilatedConv, MMoEEncoder, TS2VecEncoder
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import DilatedConv, MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.labels import LabelSpace
 from tsai_mtcs.model import MTCSModel

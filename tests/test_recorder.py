@@ -15,7 +15,7 @@ def test_columns_name_their_split(held):
     shown = learn.recorder.metric_names
     assert list(shown[2:4]) == (['valid_loss','accuracy'] if held else ['test_loss','test_accuracy'])
     assert shown[6] == ('error_rate' if held else 'test_error_rate')
-    assert len(tables[0]) == len(shown) and list(shown[-3:]) == ['cls_loss','sharing_loss','time']
+    assert len(tables[0]) == len(shown) and list(shown[-2:]) == ['matched','time']
 
 def test_loaders_given_later_change_the_names():
     learn = quiet_learner()

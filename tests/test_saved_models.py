@@ -17,7 +17,8 @@ from tsai.models.HydraMultiRocketPlus import HydraMultiRocketPlus
 from tsai.models.HydraPlus import HydraPlus
 from tsai.models.XCMPlus import XCMPlus
 from tsai_mtcs.archs import ARCHS, check_config, find_arch
-from tsai_mtcs.encoders import ArchEncoder, TS2VecEncoder, encoder_from_config
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import TS2VecEncoder, encoder_from_config
 from tsai_mtcs.files import write_whole
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.labels import LabelSpace

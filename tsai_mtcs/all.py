@@ -16,7 +16,9 @@ from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
 from .data import *
 from .pooling import *
+from .inputs import InputProjections
 from .archs import ARCHS
+from .arch_encoder import ArchEncoder
 from .encoders import *
 from .kernels import KernelEncoder
 from .heads import *

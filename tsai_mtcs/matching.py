@@ -111,13 +111,21 @@ def covariance_cosine(
     n = torch.tensor([len(o) for o in Z])
     task = torch.arange(len(Z)).repeat_interleave(n)
     Z = torch.cat(Z)
-    def per_task(values): return torch.zeros(len(n), dtype=Z.dtype).index_add_(0, task, values.cpu())
-    total = torch.stack([per_task((Z@z.T).square().sum(1)) for z in Z.split(n.tolist())])
-    itself = per_task(Z.square().sum(1).square())
+    itself = _sums(Z.square().sum(1).square().cpu(), task, len(n))
+    total = torch.zeros(len(n), len(n), dtype=Z.dtype)
+    for i in range(0, len(Z), 1000): # half of a symmetric matrix, never whole: there may be ten thousand rows
+        squares = (Z[i:]@Z[i:i+1000].T).square_().cpu()
+        squares[:squares.shape[1]].tril_(-1)
+        total += _sums(_sums(squares, task[i:], len(n)).T, task[i:i+1000], len(n))
+    total = total+total.T+torch.diag(itself)
     mean = total/(n[:,None]*n)
     own = ((total.diagonal()-itself)/(n*(n-1)).clamp(min=1)).clamp(min=0)
     known = own > 1e-12*own.max()
     return torch.where(known[:,None] & known, mean/(own[:,None]*own).sqrt(), 0).clamp(max=1).numpy()
+
+def _sums(values, task, n):
+    "Sums over the rows of each task, `(n, …)`"
+    return values.new_zeros(n, *values.shape[1:]).index_add_(0, task, values)
 
 def task_distance(
     ridges:list, # A `Ridge` a task

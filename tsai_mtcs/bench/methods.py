@@ -74,7 +74,7 @@ SELF_SUPERVISED = (
     EncoderMethod(id='tloss', name='T-Loss', about='self-supervised: a piece of a series is nearer to it than pieces of others', **_tloss),
     CombinedTLoss(id='tloss-combined', name='T-Loss, combined', about='T-Loss with 1, 2, 5 and 10 negatives, four encoders side by side', **_tloss),
     EncoderMethod(id='tnc', name='TNC', about='self-supervised: windows that are near in time from those that are far', factory=tnc_learner,
-                  fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10), settings=dict(arch=WindowConv, share=.25, steps=500)),
+                  fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10), settings=dict(arch=WindowConv, fraction=.25, steps=500)),
     EncoderMethod(id='tstcc', name='TS-TCC', about='self-supervised: one view of a series predicts the other', factory=tstcc_learner,
                   fit_learner=partial(fit_for_epochs, epochs=40), loaders=dict(bs=128)),
     EncoderMethod(id='tst', name='TST', about='self-supervised: a transformer fills in hidden values', factory=tst_learner,
