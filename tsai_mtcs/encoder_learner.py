@@ -149,7 +149,8 @@ class EncoderLearner(TsaiNames, SafeLearner):
         if rank_distrib(): return file
         state = self.model.state_dict()
         state._metadata['tasks'] = describe_space(self.model.space)
-        torch.save(dict(model=state, opt=self.opt.state_dict()) if with_opt and self.opt else state, file, **{'pickle_protocol':2, **kwargs})
+        if with_opt and self.opt: state = dict(model=state, opt=self.opt.state_dict())
+        torch.save(state, file, **{'pickle_protocol':2, **kwargs})
         return file
 
     def load(self, file, device=None, **kwargs):

@@ -60,7 +60,8 @@ def score_task(
     fitted = time.perf_counter()
     guess = clf.predict(test[0])
     predicted = time.perf_counter()
-    return dict(**class_scores(test[1], guess), C=C, unended=getattr(clf, 'unended_', math.nan), fit_s=fitted-start, predict_s=predicted-fitted)
+    seconds = dict(fit_s=fitted-start, predict_s=predicted-fitted)
+    return dict(**class_scores(test[1], guess), C=C, unended=getattr(clf, 'unended_', math.nan), **seconds)
 
 # %% ../nbs/09_evaluation.ipynb #a7f2a6a5
 def embed_rows(

@@ -22,7 +22,8 @@ from .callback.recorder import NoChoiceOnTest
 from .callback.sharing import MTCSLoss
 from .closed_form import groups_frame, plot_groups, solve_heads
 from .checks import check_names
-from .data import MultiTaskDataLoaders, sample_rows, show_series
+from .data import MultiTaskDataLoaders
+from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
 from .heads import MultiHead, MultiTaskLoss
@@ -32,6 +33,7 @@ from .metrics import within_tasks
 from .model import MTCSModel, evaluating
 from .optimizers import AdamW
 from .partners import PartnerHead, PartnerLoss, RowOptimizer
+from .showing import show_series
 from .similarity import plot_relevance, relevance_frame
 
 # %% ../nbs/08_learner.ipynb #faf300bd
@@ -104,7 +106,7 @@ class MTCSLearner(EncoderLearner):
         return solve_heads(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16, progress=progress, **kwargs)
 
     def label_groups(self):
-        "Labels of different tasks that are taken to mean the same, a row a label: those that `fit_heads` found, or would find; see `groups_frame`"
+        "Labels that are taken to mean the same, a row a label, see `groups_frame`: as `fit_heads` found them, or would find them"
         if self.shared_heads is None: self.shared_heads = self._solve()[1]
         codes = [self.dls.train_ds.targets(k)-a for k,a in enumerate(self.dls.space.offsets[:-1])]
         rows = np.concatenate([np.bincount(o, minlength=len(s.labels)) for o,s in zip(codes, self.dls.space.specs)])
@@ -212,7 +214,8 @@ def mtcs_learner(
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     head = (MultiHead if partners is None else PartnerHead)(dls.space, backbone.feats, n_layers)
     return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space), lr=lr, splitter=splitter,
-                       opt_func=opt_func or (AdamW if partners is None else RowOptimizer), cbs=[tally, *L(share), NoChoiceOnTest(), *L(cbs)],
+                       opt_func=opt_func or (AdamW if partners is None else RowOptimizer),
+                       cbs=[tally, *L(share), NoChoiceOnTest(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *getattr(share, 'metrics', ())], **kwargs)
 
 _OF_SHARING = {o: f"it is an argument of sharing='{name}'" for name,cb in SHARING.items() for o in inspect.signature(cb).parameters}

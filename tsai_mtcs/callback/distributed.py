@@ -65,7 +65,8 @@ class DistributedFit(Callback):
         "Give each rank its batches and the weights of rank 0"
         from accelerate.utils import gather_object
         if self.learn._grab_cbs(LRFinder):
-            raise ValueError("lr_find saves the weights on rank 0 alone, and other ranks can't load them; run it in a single process, before the launch")
+            raise ValueError("lr_find saves the weights on rank 0 alone, and other ranks can't load them; "
+                             "run it in a single process, before the launch")
         check_metrics(self.learn.metrics)
         check_plans(gather_object([plan_of(self.dls)]))
         for dl in self.dls: dl.rank,dl.world = self.accelerator.process_index,self.accelerator.num_processes
