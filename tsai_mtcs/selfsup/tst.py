@@ -31,7 +31,8 @@ def markov_mask(
 )->Tensor: # `(bs, vars, len)`, `True` where a value is to be hidden
     "Hide runs of values, each variable on its own"
     if not 0 < ratio < 1: raise ValueError(f"expected a fraction of the values to hide, between 0 and 1, found ratio={ratio}")
-    if run*(1-ratio) < 1: raise ValueError(f"expected runs of at least {1/(1-ratio):.3g} steps where {ratio:.0%} are hidden, found run={run}")
+    if run*(1-ratio) < 1:
+        raise ValueError(f"expected runs of at least {1/(1-ratio):.3g} steps where {ratio:.0%} are hidden, found run={run}")
     begins = torch.rand(shape, device=device) < 1/(run*(1-ratio)) # a stretch, hidden or not, which the one after it may repeat
     start = torch.where(begins, torch.arange(shape[-1], device=device), 0).cummax(-1).values
     hidden = torch.rand(shape, device=device) < ratio
