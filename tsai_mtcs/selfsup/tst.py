@@ -128,12 +128,12 @@ class TSTPretext(PretextModel):
     ):
         super().__init__(backbone, space)
         markov_mask((1,1,1), ratio, run) # says what is wrong with the settings before anything is trained
-        self.ratio,self.run = ratio,run
+        self.ratio,self.mean_run = ratio,run # `run` is what fastai asks of a learner, which passes on what its model has
         self.outputs = nn.ModuleDict({v: nn.Linear(backbone.feats, int(v)) for v in backbone.inputs})
 
     def forward(self, x):
         x = averaged(x, self.backbone.patch)
-        hidden = markov_mask(x.shape, self.ratio, self.run, x.device) & ~x.isnan()
+        hidden = markov_mask(x.shape, self.ratio, self.mean_run, x.device) & ~x.isnan()
         z,_ = self.backbone.steps(x.masked_fill(hidden, 0))
         z = self.backbone.dropout(z)
         guess = self.outputs[str(x.shape[1])](z.transpose(1, 2)).transpose(1, 2)
