@@ -38,7 +38,7 @@ def training_rows(
     scale = torch.stack([o.var(0, correction=0) for o in Z]).mean(0).sqrt()
     scale[scale < 1e-6*scale.max()] = torch.inf
     y = [torch.from_numpy(ds.targets(k)-model.space.offsets[k]) for k in ks]
-    return [_rows((z-centre)/scale, o, len(model.space.specs[k].labels), class_weights) for k,z,o in zip(ks, Z, y)],(centre,scale)
+    return [_rows(z.sub_(centre).div_(scale), o, len(model.space.specs[k].labels), class_weights) for k,z,o in zip(ks, Z, y)],(centre,scale)
 
 def _rows(X, y, n_labels, class_weights):
     count = torch.bincount(y, minlength=n_labels)
