@@ -41,7 +41,8 @@ def test_the_loss_of_the_test_split_is_drawn_under_its_name():
 def test_a_split_by_name(split):
     assert synth_dls(valid_pct=.25).loader(split).dataset.split == split
 
-@pytest.mark.parametrize('split,said', [('valid', 'expected a validation split, found none'), ('tset', "'train', 'valid' or 'test', found 'tset'"), (2, 'found 2')])
+@pytest.mark.parametrize('split,said', [
+    ('valid', 'expected a validation split, found none'), ('tset', "'train', 'valid' or 'test', found 'tset'"), (2, 'found 2')])
 def test_a_split_that_is_not_there(split, said):
     learn = quiet_learner()
     for f in (learn.validate_tasks, learn.svm_eval, learn.relevance, learn.task_similarity, lambda o: learn.show_results(split=o)):

@@ -18,13 +18,13 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from .ridge import Rows
+from .ridge import Ridge, Rows
 
 # %% ../nbs/06b_matching.ipynb #0d5dce5f
 class Answers:
-    "How the heads of all tasks answer: scores as probabilities within each task, and scores of labels on their own and on other rows"
+    "How the heads of some tasks answer: probabilities within each task, and scores of labels on their own and on other rows"
     def __init__(self,
-        ridges:list, # A `Ridge` a task, in the order of the label space
+        ridges:list, # A `Ridge` of each of these tasks
     ):
         sizes = torch.tensor([o.rows.n_labels for o in ridges])
         self.filled = torch.arange(int(sizes.max())) < sizes[:,None]
@@ -39,9 +39,9 @@ class Answers:
 
     def to_rows(self,
         rows:Rows, # A task's
-        scores:Tensor, # `(n, labels)` scores of the heads of all tasks on them
+        scores:Tensor, # `(n, labels)` scores of the heads on them
     )->tuple: # Two tensors `(labels of the task, labels)`: correlation, and level
-        "How the heads of all tasks respond to the rows of one, label by label"
+        "How the heads respond to the rows of one task, label by label"
         own,probs = rows.one_hot,self.probs(scores)
         a,b = own-own.mean(0),probs.sub_(probs.mean(0))
         correlation = a.T@b/(a.norm(dim=0)[:,None]*b.norm(dim=0)).clamp(min=1e-9)
@@ -55,23 +55,24 @@ def relevance(
 )->np.ndarray: # `(labels, labels)`, symmetric, between 0 and 1; 0 within a task
     r"""How strongly labels of different tasks answer to each other's series.
 
-    $A_{pq} = \min(\varphi_{pq}, \varphi_{qp}) \cdot \mathrm{clip}(\min(\ell_{pq}, \ell_{qp}), 0, 1)$, where $\varphi_{pq}$ is the
-    correlation, over the rows of p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ is the mean
-    score of q on the rows of p, as a fraction of its mean score on its own rows when each is left out (0: as on other labels' rows).
-    It takes the place of equation 4 of the MTCS paper.
+    $A_{pq} = \min(\varphi_{pq}, \varphi_{qp}) \cdot \mathrm{clip}(\min(\ell_{pq}, \ell_{qp}), 0, 1)$, where $\varphi_{pq}$ is the correlation, over the rows of
+    p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ the mean score of q on the rows of p, as a fraction of its mean
+    score on its own rows when each is left out (0: as on other labels' rows). It takes the place of equation 4 of the MTCS paper.
     """
-    offsets,answers = np.cumsum([0]+[o.rows.n_labels for o in ridges]),Answers(ridges)
-    weight,bias = (torch.cat(o, -1) for o in zip(*(heads or [o.head for o in ridges])))
-    correlation,level = (weight.new_empty(offsets[-1], offsets[-1]) for _ in range(2))
-    for ks in _batches([len(o.rows.y) for o in ridges]):
-        scores = (torch.cat([ridges[k].rows.X for k in ks])@weight).add_(bias)
-        for k,s in zip(ks, scores.split([len(ridges[k].rows.y) for k in ks])):
-            block = slice(offsets[k], offsets[k+1])
-            correlation[block],level[block] = answers.to_rows(ridges[k].rows, s)
+    offsets,heads = np.cumsum([0]+[o.rows.n_labels for o in ridges]),heads or [o.head for o in ridges]
+    correlation,level = (heads[0][0].new_empty(offsets[-1], offsets[-1]) for _ in range(2))
+    for ks in _batches(np.diff(offsets)):
+        answers,(weight,bias) = Answers([ridges[k] for k in ks]),(torch.cat(o, -1) for o in zip(*[heads[k] for k in ks]))
+        answering = slice(offsets[ks[0]], offsets[ks[-1]+1])
+        for js in _batches([len(o.rows.y) for o in ridges]):
+            scores = (torch.cat([ridges[j].rows.X for j in js])@weight).add_(bias)
+            for j,s in zip(js, scores.split([len(ridges[j].rows.y) for j in js])):
+                asked = slice(offsets[j], offsets[j+1])
+                correlation[asked,answering],level[asked,answering] = answers.to_rows(ridges[j].rows, s)
     return _both_ways(correlation, level, offsets).cpu().numpy()
 
 def _batches(sizes, most=1000):
-    "Consecutive numbers, in lists of about `most` rows: one product of large matrices is faster than many of small ones"
+    "Consecutive numbers, in lists of about `most` rows or labels: many small products are slow, and a single one takes too much memory"
     number = np.cumsum(sizes)//most
     return [np.flatnonzero(number == o) for o in np.unique(number)]
 
@@ -90,8 +91,7 @@ def mean_distance(
 )->np.ndarray: # `(tasks, tasks)`, about 0 where two tasks are drawn from one distribution, above 1 where their embeddings hardly overlap
     r"""Squared distance of the tasks' mean embeddings, freed of chance, over the mean spread of their embeddings.
 
-    $d_{jk} = (\lVert\mu_j-\mu_k\rVert^2 - v_j/n_j - v_k/n_k)\,/\,\tfrac12(v_j+v_k)$, where v is the trace of the
-    covariance of n embeddings.
+    $d_{jk} = (\lVert\mu_j-\mu_k\rVert^2 - v_j/n_j - v_k/n_k)\,/\,\tfrac12(v_j+v_k)$, where v is the trace of the covariance of n embeddings.
     """
     means = torch.stack([o.rows.X.mean(0) for o in ridges])
     n = torch.tensor([len(o.rows.y) for o in ridges]).to(means)
@@ -104,10 +104,9 @@ def covariance_cosine(
     ridges:list, # A `Ridge` a task
     most:int=8000, # Rows to look at in all, at least ten of each task
 )->np.ndarray: # `(tasks, tasks)`, about 1 where two tasks vary in the same directions, about 0 where they share none
-    r"""Cosine of the covariances of the tasks' embeddings, freed of chance.
+    r"""Cosine of the covariances of the tasks' embeddings, freed of chance: $\mathrm{mean}(z_a^\top z_b)^2$ over rows of two tasks, over the geometric mean of the same within each.
 
-    The mean of $(z_a^\top z_b)^2$ over rows of two tasks, divided by the geometric mean of the same within each. A row is not compared
-    with itself; where a task has a single row, or none that vary, nothing is known and the cosine is 0.
+    A row is not compared with itself; where a task has a single row, or none that vary, nothing is known and the cosine is 0.
     """
     each = max(10, most//len(ridges))
     Z = [(o.rows.X-o.rows.X.mean(0))[::math.ceil(len(o.rows.y)/each)] for o in ridges]
@@ -154,9 +153,8 @@ def related_tasks(
     sizes = np.diff(offsets)
     n = np.minimum(sizes[:,None], sizes)
     bar,weight = evidence_needed(distance, n),np.ones_like(distance) if prior is None else prior
-    # No matching can exceed this, nor its transpose.
     best = np.add.reduceat(np.maximum.reduceat(A, offsets[:-1], 0), offsets[:-1], 1, dtype=np.float64)/n
-    able = np.minimum(best, best.T)*weight > bar*(1-1e-6)
+    able = np.minimum(best, best.T)*weight > bar*(1-1e-6) # the others' evidence can't exceed the bar
     def evidence(j, k):
         r = A[offsets[j]:offsets[j+1],offsets[k]:offsets[k+1]]*weight[j,k]
         return r[linear_sum_assignment(-r)].mean()
