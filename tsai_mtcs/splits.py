@@ -10,12 +10,13 @@ import numpy as np
 
 # %% ../nbs/00e_splits.ipynb #2f2e6019
 def as_splits(
-    splits, # `(train, test)` or `(train, valid, test)`, or a dict of these names; each row numbers, a mask of all rows or a slice
+    splits, # `(train, test)` or `(train, valid, test)`, or a dict of these names; each row numbers, a mask of all rows or a slice; 'train': every row trains
     n:int, # Rows of the data set
     name:str='splits', # What to call the data in an error
 )->tuple: # `(train, valid, test)`, arrays of row numbers
     "The split of a data set's rows; `ValueError` for rows that aren't there, or in two parts"
     expected = f"{name}: expected splits (train, test) or (train, valid, test)"
+    if isinstance(splits, str) and splits == 'train': return np.arange(n), np.empty(0, np.int64), np.empty(0, np.int64)
     if isinstance(splits, dict):
         if not {'train','test'} <= set(splits) <= {'train','valid','test'}:
             raise ValueError(f"{expected}, found {', '.join(map(str, splits))}")

@@ -74,7 +74,7 @@ class Task:
         name:str, # A name of its own among the tasks that are trained together; none of `RESERVED`
         X, # Series, as `as_series` takes them
         y, # A label a series: text, a number, a tuple of them, anything hashable
-        splits=None, # `(train, test)` or `(train, valid, test)`: row numbers, masks or slices; `None`: a stratified fifth is the test split
+        splits=None, # `(train, test)` or `(train, valid, test)`: row numbers, masks or slices; 'train': every row trains; `None`: a stratified fifth is the test split
     ):
         self.name = _as_name(name)
         what = f"task '{self.name}'"
