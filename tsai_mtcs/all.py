@@ -34,6 +34,7 @@ from .callback.bf16 import *
 from .encoder_learner import *
 from .learner import *
 from .callback.averaging import *
+from .growing import add_task, known_labels, remove_task, update_task, with_task
 from .estimator import MTCSClassifier
 from .svm import *
 from .evaluation import *
