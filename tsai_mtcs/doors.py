@@ -134,7 +134,7 @@ def _read(path):
     if not path.is_file(): raise FileNotFoundError(f"expected a series at {path}, found no file")
     if path.suffix not in READERS: raise ValueError(f"{path}: expected one of the kinds {', '.join(READERS)}")
     try: return READERS[path.suffix](path)
-    except (ValueError, OSError) as e: raise ValueError(f"{path}: can't be read as a series ({e})") from e
+    except (ValueError, OSError, EOFError) as e: raise ValueError(f"{path}: can't be read as a series ({e})") from e
 
 def _csv(path):
     first = pd.read_csv(path, header=None, nrows=1)
