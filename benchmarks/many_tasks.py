@@ -48,7 +48,8 @@ def loaders(args, n):
     "Loaders of `n` tasks"
     X = np.random.default_rng(0).normal(size=(33, 1, args.len)).astype(np.float32)
     y,splits = [i%args.labels for i in range(33)],(range(32), [32])
-    dls = MultiTaskDataLoaders.from_tasks([Task(f't{k}', X, y, splits) for k in range(n)], steps=args.steps, schedule='uniform', device=args.device)
+    dls = MultiTaskDataLoaders.from_tasks([Task(f't{k}', X, y, splits) for k in range(n)], steps=args.steps, schedule='uniform',
+                                          device=args.device)
     return dls.unwatched()
 
 
@@ -81,7 +82,10 @@ if __name__ == '__main__':
         times = {name: [] for name in runs}
         for _ in range(args.repeats):
             for name,kw in runs.items(): times[name].append(1000*step_time(args, dls, *kw))
-        for name,ts in times.items(): rows.append(dict(tasks=n, labels=n*args.labels, sharing=name, ms=statistics.median(ts), least=min(ts), most=max(ts)))
+        for name,ts in times.items():
+            rows.append(dict(tasks=n, labels=n*args.labels, sharing=name, ms=statistics.median(ts), least=min(ts), most=max(ts)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
-        for r in rows[-len(runs):]: print('{tasks:6} tasks, {labels:7} labels   {sharing:16} {ms:7.1f} ms ({least:.1f} to {most:.1f})'.format(**r), f'  peak {peak:.2f} GiB', flush=True)
+        for r in rows[-len(runs):]:
+            print('{tasks:6} tasks, {labels:7} labels   {sharing:16} {ms:7.1f} ms ({least:.1f} to {most:.1f})'.format(**r),
+                  f'  peak {peak:.2f} GiB', flush=True)
     if args.plot: plot(pd.DataFrame(rows), args.plot)

@@ -60,7 +60,8 @@ def resume(folder, monkeypatch):
 
 
 def test_a_run_leaves_what_it_names(whole):
-    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {
+        o.name for o in whole.iterdir()}
     assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
     assert not list(whole.glob('*.part'))
 
