@@ -3,8 +3,8 @@
 
     python benchmarks/solve_scale.py --tasks 1000 --labels 10 --feats 10000 --threads 2 --out benchmarks/results/solve_scale.csv
 
-The embeddings are synthetic, in float32: every task has `--rows` rows a label around a centre for each label. The tasks of a family
-have the same centres, in an order of their own; the others share nothing. A line of the CSV is a run; memory is the largest resident
+The embeddings are synthetic, in float32: every task has `--rows` rows a label around a centre for each label, in a place of its own.
+The tasks of a family have the place and the centres in common, in an order of their own; the others share nothing. A line of the CSV is a run; memory is the largest resident
 set of the process, the embeddings included.
 """
 import argparse, csv, os, resource, time
@@ -25,10 +25,12 @@ def make(args):
     centres = None
     for k in range(args.tasks):
         relative = k < args.families*args.family
-        if centres is None or not relative or k%args.family == 0: centres, first = torch.randn(args.labels, args.feats, generator=gen), len(meaning)
+        if centres is None or not relative or k%args.family == 0:
+            centres = args.signal*torch.randn(args.labels, args.feats, generator=gen)+args.place*torch.randn(args.feats, generator=gen)
+            first = len(meaning)
         order = torch.randperm(args.labels, generator=gen)
         y = torch.arange(args.labels).repeat(args.rows)
-        X = torch.randn(len(y), args.feats, generator=gen).add_(centres[order[y]], alpha=args.signal)
+        X = torch.randn(len(y), args.feats, generator=gen).add_(centres[order[y]])
         rows.append(Rows(X, y, args.labels, torch.ones(len(y))))
         meaning += (first+order).tolist()
     return rows, np.array(meaning)
@@ -47,6 +49,7 @@ def main():
                                 ('family', 5, 'tasks of a family'), ('threads', os.cpu_count(), "PyTorch's threads"), ('seed', 0, 'seed of the embeddings')):
         parser.add_argument('--'+name, type=int, default=default, help=f'{text} (default: %(default)s)')
     parser.add_argument('--signal', type=float, default=.2, help="size of a centre's entries; noise has 1 (default: %(default)s)")
+    parser.add_argument('--place', type=float, default=.7, help="size of a place's entries (default: %(default)s)")
     parser.add_argument('--out', help='CSV to add a line to')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

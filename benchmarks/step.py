@@ -20,7 +20,8 @@ from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 
 from tsai_mtcs import archive
-from tsai_mtcs.data import MultiTaskDataLoaders, MultiTaskDL
+from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.loader import MultiTaskDL
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.schedules import epoch_plan
 from tsai_mtcs.sharing import label_relevance, sharing_loss

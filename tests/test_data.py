@@ -8,7 +8,8 @@ import torch
 from helpers import quiet_learner
 from tsai.data.preprocessing import TSStandardize
 from tsai.data.transforms import TSMagScale
-from tsai_mtcs.data import MultiTaskDataLoaders, MultiTaskDL
+from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.loader import MultiTaskDL
 from tsai_mtcs.schedules import SCHEDULES, batch_counts, epoch_plan
 from tsai_mtcs.tasks import Task, TaskWarning
 

@@ -3,12 +3,15 @@ import numpy as np
 import pytest
 import torch
 from fastai.learner import load_learner
+from helpers import quiet, quiet_learner
 
 from tsai_mtcs import closed_form
 from tsai_mtcs.all import KernelEncoder, MTCSModel, MultiTaskDataLoaders, Task, bundled_tasks, deal_sites, mtcs_learner
+from tsai_mtcs.closed_form import solve_heads
 from tsai_mtcs.ridge import Ridge, Rows
 from tsai_mtcs.shared_heads import share_heads
 from tsai_mtcs.solve import Coupling, pooled_penalty, shrunk_means
+from tsai_mtcs.test_utils import synth_task
 
 SMALL = dict(parts='minirocket', n_kernels=840)
 
@@ -162,3 +165,29 @@ def test_sizes_at_the_edge():
     for tasks in ([random_rows(3, 5, 3, gen)], [random_rows(4, 5, 1, gen), random_rows(2, 5, 2, gen)], [random_rows(2, 50, 2, gen) for _ in range(3)]):
         for o in (share_heads(tasks), share_heads(tasks, strength=2.)):
             assert all(torch.isfinite(w).all() and torch.isfinite(b).all() for w, b in o.heads)
+
+
+def test_trained_heads_keep_half_of_the_say():
+    "Logits are the mean of the solved heads' and of the trained ones, drawn to the mean of their group; solving again changes nothing"
+    sites,_ = deal_sites(synth_task('waves', dict(sine='sine', square='square', fast='fast'), n=90), n=3, rows=6, seed=0)
+    def learner():
+        torch.manual_seed(0)
+        dls = MultiTaskDataLoaders.from_tasks(sites, bs=9, schedule='uniform', steps=30, device='cpu', check_copies=False)
+        return quiet(mtcs_learner(dls, arch_config=dict(hidden=8, feats=16, depth=3), sharing=None))
+    learn = learner()
+    learn.fit(1, 1e-2)
+    W = learn.model.head.weight.detach().clone()
+    solved,found = solve_heads(learn.model, learn.dls.train_ds)
+    assert (found.groups >= 0).all()
+    mean = torch.stack([W[found.groups == g].mean(0) for g in found.groups])
+    for _ in range(2):
+        learn.fit_heads()
+        torch.testing.assert_close(learn.model.head.weight.detach(), (solved.weight+mean)/2)
+        torch.testing.assert_close(learn.model.head.last.bias.detach(), solved.last.bias/2)
+    untrained = learner().fit_heads()
+    torch.testing.assert_close(untrained.model.head.weight, solve_heads(untrained.model, untrained.dls.train_ds)[0].weight)
+
+def test_looking_for_a_learning_rate_trains_no_heads():
+    learn = quiet_learner()
+    learn.lr_find(num_it=4, show_plot=False)
+    assert learn.trained_head is None

@@ -25,7 +25,7 @@ from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_dls, synth_learner, synth_task, synth_tasks
 
-COLUMNS = ['epoch','train_loss','test_loss','test_accuracy','waves','machine','cls_loss','sharing_loss','time'] # without a validation split
+COLUMNS = ['epoch','train_loss','test_loss','test_accuracy','waves','machine','matched','time'] # without a validation split
 HELD = ['epoch','train_loss','valid_loss','accuracy',*COLUMNS[4:]]
 
 
@@ -82,7 +82,7 @@ def test_table():
     learn.logger = rows.append
     learn.fit(2)
     learn.fit(1)
-    assert list(learn.recorder.metric_names) == COLUMNS and len(learn.metrics) == 5
+    assert list(learn.recorder.metric_names) == COLUMNS and len(learn.metrics) == 4
     assert [o[0] for o in rows] == [0,1,0] and {len(o) for o in rows} == {len(COLUMNS)}
     last = dict(zip(COLUMNS, rows[-1]))
     df = learn.validate_tasks()
@@ -93,7 +93,7 @@ def test_table():
 def test_columns_of_tasks_while_they_are_few(n, columns):
     learn = quiet_learner(dls=loaders([random_task(f't{i}', seed=i) for i in range(n)]))
     learn.fit(1)
-    assert list(learn.recorder.metric_names[3:-3]) == ['test_accuracy']+[f't{i}' for i in range(columns)]
+    assert list(learn.recorder.metric_names[3:-2]) == ['test_accuracy']+[f't{i}' for i in range(columns)]
 
 def test_scores_of_unequal_labels_and_of_one_that_training_lacks():
     "Balanced accuracy counts the labels that occur; rows of an unknown label are one more, always wrong"
@@ -170,7 +170,7 @@ def test_mixed_precision():
 
 def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     "Three epochs, or one that is saved and two that another learner adds"
-    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
+    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), sharing='paper', arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
     whole,first,second = make(),make(),make(1)
     whole.fit(3)
     first.fit(1)
@@ -303,7 +303,7 @@ def test_metrics_of_fastai_see_the_labels_of_a_row_s_own_task():
     "Beside the other task's, the logits of the right label would seldom be the highest"
     learn = quiet_learner(metrics=[error_rate, F1Score(average='micro')])
     learn.fit(8, 1e-2)
-    *_,error,f1,cls,share = learn.validate()
+    *_,error,f1,matched = learn.validate()
     df = learn.validate_tasks()
     assert error == pytest.approx(1-(df.accuracy*df.rows)[:2].sum()/df.rows[:2].sum()) and f1 == pytest.approx(1-error)
 
@@ -362,7 +362,7 @@ def test_best_epoch_is_kept(tmp_path, monitor, best):
     assert same(weights(learn.model), learn.keep.kept[best(column)])
 
 def test_early_stopping(tmp_path):
-    learn = quiet_learner(dls=synth_dls(valid_pct=.3), path=tmp_path)
+    learn = quiet_learner(dls=synth_dls(valid_pct=.3), sharing=None, path=tmp_path)
     learn.fit(9, 0., cbs=EarlyStoppingCallback(patience=2))
     assert len(learn.recorder.values) == 3
 
@@ -382,7 +382,7 @@ def test_nothing_is_chosen_on_the_test_split(cls, monitor):
 @pytest.mark.parametrize('cb', [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
                                 lambda: EarlyStoppingCallback('train_loss'), lambda: ReduceLROnPlateau('train_loss')])
 def test_what_does_not_look_at_the_test_split_may_choose(tmp_path, cb):
-    learn = quiet_learner(path=tmp_path)
+    learn = quiet_learner(path=tmp_path, sharing='paper')
     learn.fit(2, cbs=cb())
     assert len(learn.recorder.values) == 2
 

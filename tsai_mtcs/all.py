@@ -14,6 +14,7 @@ from .labels import *
 from .schedules import *
 from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
+from .loader import MultiTaskDL
 from .data import *
 from .pooling import *
 from .inputs import InputProjections

@@ -8,7 +8,6 @@ __all__ = ['ArchEncoder']
 # %% ../nbs/04ab_arch_encoder.ipynb #8cf20bb2
 import torch
 from torch import nn
-from tsai.models.utils import build_ts_model
 
 from .archs import ARCHS, listed
 from .inputs import InputProjections
@@ -27,6 +26,7 @@ class ArchEncoder(nn.Module):
         most,longest = vars[-1],lens[-1]
         self.arch = arch
         self.config = dict(arch=f'{arch.__module__}.{arch.__qualname__}', shapes=[[int(v),int(n)] for v,n in shapes], **kwargs)
+        from tsai.models.utils import build_ts_model # here, for it brings torchvision, a third of the time to import the library
         model = build_ts_model(arch, c_in=most, c_out=2, seq_len=longest, device=torch.get_default_device(), **kwargs)
         if not hasattr(model, 'backbone'):
             raise ValueError(f"{arch.__name__} has no backbone to share; take an architecture that has one, such as {arch.__name__}Plus")

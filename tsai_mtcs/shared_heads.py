@@ -34,10 +34,26 @@ def find_groups(
     tree = group_tree(own, pairs, offsets, same, never)
     groups = cut_groups(tree, FIRST)
     if (groups < 0).all(): return own,tree
-    A = relevance(ridges, Coupling(ridges, groups).heads(DRAW, tol=1e-3))
-    known = set(pairs)
+    task = np.repeat(np.arange(len(ridges)), np.diff(offsets))
+    near = (distance < NEAR)[np.unique(task[groups >= 0])].any(0)
+    ks = np.union1d(np.flatnonzero(near), [*np.ravel(pairs), *task[np.ravel(same).astype(int)]]).astype(int)
+    heads,labels = Coupling(ridges, groups).heads(DRAW, tol=1e-3),np.isin(task, ks)
+    ours,joined = _match_again([ridges[k] for k in ks], [heads[k] for k in ks], distance[np.ix_(ks, ks)],
+                               {(j,k) for j,k in np.searchsorted(ks, pairs).tolist()}, **_within(labels, ks, same, never, prior))
+    labels[labels] = ours
+    return own,(labels,joined)
+
+def _match_again(ridges, heads, distance, known, same, never, prior):
+    "The tree by coupled heads, of tasks that are near each other or known to be related"
+    A,offsets = relevance(ridges, heads),np.cumsum([0]+[o.rows.n_labels for o in ridges])
     pairs = [o for o in related_tasks(A, distance, offsets, prior) if o in known or distance[o] < NEAR]
-    return own,group_tree(A, pairs, offsets, same, never)
+    return group_tree(A, pairs, offsets, same, never)
+
+def _within(labels, ks, same, never, prior):
+    "What is known of some labels, a mask, by their numbers among them, and of their tasks"
+    number = np.cumsum(labels)-1
+    def those(pairs): return [(number[p],number[q]) for p,q in pairs if labels[p] and labels[q]]
+    return dict(same=those(same), never=those(never), prior=None if prior is None else prior[np.ix_(ks, ks)])
 
 # %% ../nbs/06d_shared_heads.ipynb #2c42bf44
 THRESHOLDS,STRENGTHS = (.1,.3),(10.,.1,1.,100.) # the first of each are taken unless others are better beyond chance
@@ -125,7 +141,7 @@ def share_heads(
     out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], np.full(len(groups), -1), A, [])
     for ks in progress(list(_connected(groups, tasks))):
         labels = np.isin(tasks, ks)
-        known = dict(same=_within(same, labels), never=_within(never, labels), prior=None if prior is None else prior[np.ix_(ks, ks)])
+        known = _within(labels, ks, same, never, prior)
         part,basis = narrowed([rows[k] for k in ks])
         part = [Ridge(o, ridges[k].penalty) for o,k in zip(part, ks)]
         many = sum(len(o.rows.y) for o in part) > 3000 # one part held out says enough
@@ -163,11 +179,6 @@ def _connected(groups, tasks):
     for o in np.unique(component):
         ks = np.flatnonzero(component == o)
         if len(ks) > 1: yield ks
-
-def _within(pairs, labels):
-    "Pairs of labels that are both among some, by their numbers there"
-    number = np.cumsum(labels)-1
-    return [(number[p],number[q]) for p,q in pairs if labels[p] and labels[q]]
 
 def _choice(ks, threshold, strength, losses):
     mean = lambda key: float(losses[key][:,0].mean()) if len(losses.get(key, ())) else np.nan

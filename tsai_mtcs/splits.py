@@ -10,7 +10,7 @@ import numpy as np
 
 # %% ../nbs/00e_splits.ipynb #2f2e6019
 def as_splits(
-    splits, # `(train, test)` or `(train, valid, test)`, or a dict of these names; each row numbers, a mask of all rows or a slice; an empty test split where nothing is tested
+    splits, # `(train, test)`, `(train, valid, test)` or a dict of these names: row numbers, a mask of all rows or a slice; `test` may be empty
     n:int, # Rows of the data set
     name:str='splits', # What to call the data in an error
 )->tuple: # `(train, valid, test)`, arrays of row numbers

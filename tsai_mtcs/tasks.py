@@ -67,7 +67,8 @@ def _check_spec(o):
     need(min(o.std) > 0, '`std` above 0', o.std)
 
 # %% ../nbs/00_tasks.ipynb #f1f1983c
-RESERVED = ('mean','accuracy','balanced_accuracy','train_loss','valid_loss','test_loss','test_accuracy','cls_loss','sharing_loss','epoch','time','rows','loss')
+RESERVED = ('mean','accuracy','balanced_accuracy','test_accuracy','train_loss','valid_loss','test_loss','cls_loss','sharing_loss','matched',
+            'epoch','time','rows','loss')
 
 class Task:
     "One labelled data set: name, series, labels and the split of its rows"
@@ -75,7 +76,7 @@ class Task:
         name:str, # A name of its own among the tasks that are trained together; none of `RESERVED`
         X, # Series, as `as_series` takes them
         y, # A label a series: text, a number, a tuple of them, anything hashable
-        splits=None, # `(train, test)` or `(train, valid, test)`: row numbers, masks or slices; `test` may be empty; `None`: a stratified fifth is the test split
+        splits=None, # `(train, test)` or `(train, valid, test)`, see `as_splits`; `test` may be empty; `None`: a stratified fifth is the test split
     ):
         self.name = _as_name(name)
         what = f"task '{self.name}'"

@@ -10,14 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from aeon.classification.convolution_based import MultiRocketHydraClassifier
-from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
 from fastai.torch_core import set_seed
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
-from tsai.data.core import TSClassification, get_ts_dls
-from tsai.learner import ts_learner
-from tsai.models.InceptionTimePlus import InceptionTimePlus
 
 # %% ../../nbs/26_bench.classifiers.ipynb #35b9bf3d
 def ragged(
@@ -80,6 +75,7 @@ def dtw_1nn(
     n_jobs:int=1, # Threads; -1: one a core
 )->SeriesClassifier:
     "The label of the nearest training series under dynamic time warping, with the full window"
+    from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier # here, for it takes seconds to import
     return SeriesClassifier(KNeighborsTimeSeriesClassifier(n_neighbors=1, distance='dtw', n_jobs=n_jobs))
 
 # %% ../../nbs/26_bench.classifiers.ipynb #9076f47e
@@ -88,6 +84,7 @@ def multirocket_hydra(
     n_jobs:int=1, # Threads; -1: one a core
 )->SeriesClassifier:
     "MultiROCKET-Hydra; series of unequal length are stretched to one length"
+    from aeon.classification.convolution_based import MultiRocketHydraClassifier
     return SeriesClassifier(MultiRocketHydraClassifier(random_state=seed, n_jobs=n_jobs), min_steps=10)
 
 # %% ../../nbs/26_bench.classifiers.ipynb #bf440040
@@ -113,6 +110,9 @@ class InceptionTime(ClassifierMixin, BaseEstimator):
 
     def _fit_member(self, X, codes, i):
         set_seed(self.seed*1000+i)
+        from tsai.data.core import TSClassification, get_ts_dls
+        from tsai.learner import ts_learner
+        from tsai.models.InceptionTimePlus import InceptionTimePlus
         bs = min(self.bs, max(2, len(X)//10))
         dls = get_ts_dls(X, codes, splits=(list(range(len(X))), []), tfms=[None,TSClassification()], bs=bs, device=self.device)
         learn = ts_learner(dls, InceptionTimePlus)

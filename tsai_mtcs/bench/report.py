@@ -14,7 +14,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from aeon.visualisation import create_multi_comparison_matrix, plot_critical_difference
 
 from ..archive import UCR_SELECTED10, UCR_TOP15
 from ..files import write_whole
@@ -158,6 +157,7 @@ def plot_cd(
     """Critical-difference diagram: mean ranks, and a bar over methods that do not differ (Friedman test, Wilcoxon tests with Holm's
     correction)"""
     df = _scores(results, metric, 3, lambda m: alpha/(m-1))
+    from aeon.visualisation import plot_critical_difference # here, for aeon takes seconds to import
     return plot_critical_difference(df.values, list(df), test='wilcoxon', correction='holm', alpha=alpha)[0]
 
 def plot_pairwise(
@@ -168,6 +168,7 @@ def plot_pairwise(
     "Each pair of methods: mean difference, wins, ties and losses, p-value of the two-sided Wilcoxon test (Ismail-Fawaz et al., 2023)"
     df = _scores(results, metric, 2, lambda m: alpha/(m*(m-1)))
     test = dict(zero_method='wilcox', alternative='two-sided') # aeon's default is one-sided, its side given by the order of columns
+    from aeon.visualisation import create_multi_comparison_matrix # here, for aeon takes seconds to import
     with plt.rc_context():
         return create_multi_comparison_matrix(df, statistic_name=metric, pvalue_threshold=alpha, pvalue_test_params=test)
 
