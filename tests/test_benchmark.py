@@ -44,7 +44,8 @@ def lines(out): return (out/FILE).read_bytes().splitlines(True)
 
 def test_a_row_a_method_task_and_seed(tmp_path):
     df = run([small('mtl'), MAJORITY], tmp_path, seeds=(0,2))
-    assert sorted(map(tuple, df[SAME[:3]].values)) == sorted((m,t,s) for m in ('mtl','majority') for t in ('waves','machine') for s in (0,2))
+    assert sorted(map(tuple, df[SAME[:3]].values)) == sorted(
+        (m,t,s) for m in ('mtl','majority') for t in ('waves','machine') for s in (0,2))
     assert len(lines(tmp_path)) == 1+2*(1+2), 'a joint method has one job a seed, the other one a task and seed'
     assert {'python','torch','fastai','numpy','commit','device','peak_mb'} <= set(df.columns) and (df.peak_mb > 10).all()
     assert df[df.method == 'majority'].accuracy.tolist() == pytest.approx([.5,1/3]*2, abs=.1)
@@ -170,7 +171,8 @@ def test_data_sets_are_added_to_a_folder(tmp_path):
     assert len(first) == 2 and len(lines(tmp_path)) == 1+2
     both = bench([machine,waves])
     assert len(lines(tmp_path)) == 3+1+2, 'one line for the new data set, one job for it alone and one for both'
-    assert sorted(zip(both.method, both.task, both.n_tasks)) == [('majority','machine',1), ('majority','waves',1), ('mtl','machine',2), ('mtl','waves',2)]
+    assert sorted(zip(both.method, both.task, both.n_tasks)) == [
+        ('majority','machine',1), ('majority','waves',1), ('mtl','machine',2), ('mtl','waves',2)]
     assert both.set_index(['method','task']).accuracy['majority','waves'] == first.set_index(['method','task']).accuracy['majority','waves']
     pd.testing.assert_frame_equal(read_results(tmp_path), both)
     before = lines(tmp_path)
@@ -180,7 +182,8 @@ def test_data_sets_are_added_to_a_folder(tmp_path):
     with pytest.raises(ValueError, match="another data set called 'waves'"): bench([synth_tasks(1)[0].hold_out(.3), machine])
     with pytest.raises(ValueError, match='valid_pct=0.0'): bench([waves], valid_pct=.2)
 
-@pytest.mark.parametrize('line', [b'3', b'null', b'[]', b'{}', b'{"method":"mtl"}', b'\xff\x00', b'['*50_000, b'{"benchmark":1}', b'{"method":3,"name":"3","tasks":[],"seed":0,"settings":{},"scores":[]}'])
+@pytest.mark.parametrize('line', [b'3', b'null', b'[]', b'{}', b'{"method":"mtl"}', b'\xff\x00', b'['*50_000, b'{"benchmark":1}',
+                                  b'{"method":3,"name":"3","tasks":[],"seed":0,"settings":{},"scores":[]}'])
 def test_a_line_that_is_no_record_is_named(tmp_path, line):
     run([MAJORITY], tmp_path)
     whole = lines(tmp_path)
@@ -188,7 +191,8 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line):
     for f in (lambda: read_results(tmp_path), lambda: run([MAJORITY], tmp_path)):
         with pytest.raises(ValueError, match='results.jsonl, line 3: expected a record'): f()
 
-@pytest.mark.parametrize('kwargs,said', [(dict(valid_pct=1), 'valid_pct'), (dict(valid_pct=float('nan')), 'valid_pct'), (dict(valid_pct=-.1), 'valid_pct'), (dict(n_jobs=0), 'n_jobs')])
+@pytest.mark.parametrize('kwargs,said', [(dict(valid_pct=1), 'valid_pct'), (dict(valid_pct=float('nan')), 'valid_pct'),
+                                         (dict(valid_pct=-.1), 'valid_pct'), (dict(n_jobs=0), 'n_jobs')])
 def test_wrong_arguments_create_nothing(tmp_path, kwargs, said):
     with pytest.raises(ValueError, match=said): run([MAJORITY], tmp_path/'out', **kwargs)
     assert not (tmp_path/'out').exists()

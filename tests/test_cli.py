@@ -9,7 +9,7 @@ import torch
 
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
-from tsai_mtcs.test_utils import synth_tasks
+from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
 
 EPOCHS = 12
 TRAIN = f'train --archive archive --tasks waves,machine --epochs {EPOCHS} --fit one_cycle --bs 8 --out'
@@ -60,7 +60,8 @@ def resume(folder, monkeypatch):
 
 
 def test_a_run_leaves_what_it_names(whole):
-    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {
+        o.name for o in whole.iterdir()}
     assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
     assert not list(whole.glob('*.part'))
 
@@ -188,3 +189,14 @@ def test_groups_are_a_table_json_and_a_picture(folder, whole, monkeypatch, capsy
     assert (folder/'groups.png').read_bytes()[:4] == b'\x89PNG'
     assert main(['groups', 'whole', '--out', 'groups.txt']) == 2 and '.png' in capsys.readouterr().err
     assert main(['groups', 'archive']) == 2 and 'no run.json' in capsys.readouterr().err
+
+def test_a_task_is_added_and_used(tmp_path, capsys):
+    synth_learner().save_pretrained(tmp_path/'model')
+    task = synth_task('new', dict(a='sine', b='square'), n=24)
+    (tmp_path/'pump.csv').write_text('\n'.join(','.join([o, *map(str, x[0])]) for o,x in zip(task.y, task.X)))
+    assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'pump.csv'), '--out', str(tmp_path/'grown')]) == 0
+    assert "learned as the task 'pump'" in capsys.readouterr().out
+    assert main(['predict', str(tmp_path/'grown'), str(tmp_path/'pump.csv'), '--task', 'pump', '--labelled']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'row,label,a,b' and sum(o.split(',')[1] == y for o,y in zip(lines[1:], task.y)) > 18
+    assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'none.csv')]) == 2

@@ -86,7 +86,8 @@ def test_table():
     assert [o[0] for o in rows] == [0,1,0] and {len(o) for o in rows} == {len(COLUMNS)}
     last = dict(zip(COLUMNS, rows[-1]))
     df = learn.validate_tasks()
-    for name,column in (('waves','waves'), ('machine','machine'), ('mean','test_accuracy')): assert np.isclose(last[column], df.accuracy[name])
+    for name,column in (('waves','waves'), ('machine','machine'), ('mean','test_accuracy')):
+        assert np.isclose(last[column], df.accuracy[name])
     assert np.isclose(last['test_loss'], np.average(df.loss[:-1], weights=df.rows[:-1]))
 
 @pytest.mark.parametrize('n,columns', [(1,0), (16,16), (17,0)])
@@ -170,7 +171,8 @@ def test_mixed_precision():
 
 def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     "Three epochs, or one that is saved and two that another learner adds"
-    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), sharing='paper', arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
+    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), sharing='paper',
+                                        arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
     whole,first,second = make(),make(),make(1)
     whole.fit(3)
     first.fit(1)
@@ -184,7 +186,8 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
-@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(sharing=None, n_layers=2), dict(sharing=None), dict(sharing='paper', relevance='cosine'),
+@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(sharing=None, n_layers=2),
+                                dict(sharing=None), dict(sharing='paper', relevance='cosine'),
                                 dict(sharing='paper', pairs='target', distance='l2')], ids=str)
 def test_settings(kw):
     learn = quiet_learner(**kw)
@@ -372,14 +375,16 @@ def test_nothing_is_chosen_on_the_test_split(cls, monitor):
     learn = quiet_learner()
     before = weights(learn.model)
     for fit in (lambda **kw: learn.fit(1, **kw), lambda **kw: learn.fit_one_cycle(1, **kw)):
-        with pytest.raises(ValueError, match=f"choose by '{monitor}', which is measured on the test split; hold out.*valid_pct"): fit(cbs=cls(monitor))
+        with pytest.raises(ValueError, match=f"choose by '{monitor}', which is measured on the test split; hold out.*valid_pct"):
+            fit(cbs=cls(monitor))
     own = quiet_learner(cbs=cls(monitor))
     with pytest.raises(ValueError, match='test split'): own.fit(1)
     assert same(before, weights(learn.model)) and same(before, weights(own.model))
     learn.fit(1)
     assert not same(before, weights(learn.model)), 'the refused callback was left behind'
 
-@pytest.mark.parametrize('cb', [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
+@pytest.mark.parametrize('cb',
+    [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
                                 lambda: EarlyStoppingCallback('train_loss'), lambda: ReduceLROnPlateau('train_loss')])
 def test_what_does_not_look_at_the_test_split_may_choose(tmp_path, cb):
     learn = quiet_learner(path=tmp_path, sharing='paper')
@@ -391,11 +396,13 @@ def test_a_view_is_guarded_too():
 
 
 # Encoders and shapes
-ARCHS = {InceptionTimePlus: dict(nf=4), FCNPlus: dict(layers=[8,8,8], kss=[5,3,3]), ResNetPlus: dict(nf=4), TSTPlus: dict(d_model=16, n_heads=2, n_layers=1, d_ff=16)}
+ARCHS = {InceptionTimePlus: dict(nf=4), FCNPlus: dict(layers=[8,8,8], kss=[5,3,3]), ResNetPlus: dict(nf=4),
+         TSTPlus: dict(d_model=16, n_heads=2, n_layers=1, d_ff=16)}
 
 @pytest.mark.parametrize('arch', ARCHS)
 def test_architectures_of_tsai(arch):
-    tasks = [synth_task('waves', dict(a='sine', b='square')), synth_task('more', dict(c='fast', d='square'), steps=32 if arch is TSTPlus else 45)]
+    tasks = [synth_task('waves', dict(a='sine', b='square')),
+             synth_task('more', dict(c='fast', d='square'), steps=32 if arch is TSTPlus else 45)]
     learn = quiet_learner(dls=loaders(tasks), arch=arch, arch_config=ARCHS[arch])
     before = weights(learn.model)
     learn.fit_one_cycle(1)

@@ -43,7 +43,8 @@ class ArchEncoder(nn.Module):
         if not (known.one_len if known else not all(self._takes(vars, n) for n in (lens[-1]+8, *lens))): return None
         if len(lens) == 1: return lens[0]
         raise ValueError(f"{self.arch.__name__} is built for one length, and the tasks have {', '.join(map(str, lens))} steps; "
-                         "take an architecture for any length, such as TS2VecEncoder or InceptionTimePlus, or resample the series to one length")
+                         "take an architecture for any length, such as TS2VecEncoder or InceptionTimePlus, "
+                         "or resample the series to one length")
 
     def _pooled(self, x):
         "The backbone's output for series without missing values, averaged over steps; no weight or statistic changes"

@@ -24,7 +24,7 @@ def groups_text(
     room = max(width-numbers, 8)
     task = min(task, max(room-label, room//2))
     label = min(label, room-task)
-    def line(*cells): return f'{cells[0]:>5}  {_cut(cells[1], task):<{task}} {_cut(cells[2], label):<{label}}  {cells[3]:>8}  {cells[4]:>6}'.rstrip()
+    def line(g, t, l, s, n): return f'{g:>5}  {_cut(t, task):<{task}} {_cut(l, label):<{label}}  {s:>8}  {n:>6}'
     lines,last = [line('group','task','label','strength','rows')],None
     for g,t,l,s,n in zip(frame.group, *names, frame.strength, frame.rows):
         lines += ['']*(last not in (None, g))+[line(g+1, t, l, f'{s:.2f}', n)]

@@ -153,7 +153,7 @@ class MMoEEncoder(nn.Module):
 OWN = dict(TS2VecEncoder=TS2VecEncoder, MMoEEncoder=MMoEEncoder, KernelEncoder=KernelEncoder)
 
 def build_encoder(
-    arch, # A class of `OWN`, a tsai architecture, the name of one in `ARCHS`, or a module `(bs, vars, len) -> (bs, feats)` with an attribute `feats`
+    arch, # A class or name of `OWN` or `ARCHS`, another tsai architecture, or a module `(bs, vars, len) -> (bs, feats)` with `feats`
     shapes, # `(vars, len)` of every task
     **kwargs, # The architecture's own arguments
 )->nn.Module: # With an attribute `feats`
@@ -163,7 +163,8 @@ def build_encoder(
     if isinstance(arch, type) and issubclass(arch, tuple(OWN.values())): return arch(**{'vars':[v for v,_ in shapes], **kwargs})
     if isinstance(arch, nn.Module):
         if hasattr(arch, 'feats'): return arch
-        raise ValueError(f"expected an encoder with an attribute `feats`, the size of its embeddings; set it on your {type(arch).__name__}")
+        raise ValueError("expected an encoder with an attribute `feats`, the size of its embeddings, found none; "
+                         f"set it on your {type(arch).__name__}")
     return ArchEncoder(arch, shapes, **kwargs)
 
 # %% ../nbs/04_encoders.ipynb #6d3ac11e

@@ -11,6 +11,7 @@ import inspect
 import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, mk_metric
 from fastcore.foundation import L
 from fastcore.meta import delegates
@@ -40,6 +41,7 @@ from .similarity import plot_relevance, relevance_frame
 class MTCSLearner(EncoderLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
     shared_heads = None # what `fit_heads` found
+    trained_head = None # heads that a fit has trained with the encoder
     @property
     def loss_func(self): return self._loss_func
     @loss_func.setter
@@ -69,6 +71,7 @@ class MTCSLearner(EncoderLearner):
     def fit(self, n_epoch, *args, **kwargs):
         "As fastai's; metrics that were appended see each task by itself too"
         self.metrics = self.metrics
+        if not any(isinstance(o, LRFinder) for o in L(kwargs.get('cbs'))): self.trained_head = self.model.head
         return super().fit(n_epoch, *args, **kwargs)
 
     def validate_tasks(self,
@@ -103,7 +106,7 @@ class MTCSLearner(EncoderLearner):
 
     def _solve(self, **kwargs):
         def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
-        return solve_heads(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16, progress=progress, **kwargs)
+        return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress, **kwargs)
 
     def label_groups(self):
         "Labels that are taken to mean the same, a row a label, see `groups_frame`: as `fit_heads` found them, or would find them"

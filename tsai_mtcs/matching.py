@@ -22,9 +22,9 @@ from .ridge import Ridge, Rows
 
 # %% ../nbs/06b_matching.ipynb #0d5dce5f
 class Answers:
-    "How the heads of all tasks answer: their scores as probabilities within each task, and the scores of labels on their own and on other rows"
+    "How the heads of some tasks answer: probabilities within each task, and scores of labels on their own and on other rows"
     def __init__(self,
-        ridges:list, # A `Ridge` a task, in the order of the label space
+        ridges:list, # A `Ridge` of each of these tasks
     ):
         sizes = torch.tensor([o.rows.n_labels for o in ridges])
         self.filled = torch.arange(int(sizes.max())) < sizes[:,None]
@@ -39,9 +39,9 @@ class Answers:
 
     def to_rows(self,
         rows:Rows, # A task's
-        scores:Tensor, # `(n, labels)` scores of the heads of all tasks on them
+        scores:Tensor, # `(n, labels)` scores of the heads on them
     )->tuple: # Two tensors `(labels of the task, labels)`: correlation, and level
-        "How the heads of all tasks respond to the rows of one, label by label"
+        "How the heads respond to the rows of one task, label by label"
         own,probs = rows.one_hot,self.probs(scores)
         a,b = own-own.mean(0),probs.sub_(probs.mean(0))
         correlation = a.T@b/(a.norm(dim=0)[:,None]*b.norm(dim=0)).clamp(min=1e-9)
@@ -59,18 +59,20 @@ def relevance(
     p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ the mean score of q on the rows of p, as a fraction of its mean
     score on its own rows when each is left out (0: as on other labels' rows). It takes the place of equation 4 of the MTCS paper.
     """
-    offsets,answers = np.cumsum([0]+[o.rows.n_labels for o in ridges]),Answers(ridges)
-    weight,bias = (torch.cat(o, -1) for o in zip(*(heads or [o.head for o in ridges])))
-    correlation,level = (weight.new_empty(offsets[-1], offsets[-1]) for _ in range(2))
-    for ks in _batches([len(o.rows.y) for o in ridges]):
-        scores = (torch.cat([ridges[k].rows.X for k in ks])@weight).add_(bias)
-        for k,s in zip(ks, scores.split([len(ridges[k].rows.y) for k in ks])):
-            block = slice(offsets[k], offsets[k+1])
-            correlation[block],level[block] = answers.to_rows(ridges[k].rows, s)
+    offsets,heads = np.cumsum([0]+[o.rows.n_labels for o in ridges]),heads or [o.head for o in ridges]
+    correlation,level = (heads[0][0].new_empty(offsets[-1], offsets[-1]) for _ in range(2))
+    for ks in _batches(np.diff(offsets)):
+        answers,(weight,bias) = Answers([ridges[k] for k in ks]),(torch.cat(o, -1) for o in zip(*[heads[k] for k in ks]))
+        answering = slice(offsets[ks[0]], offsets[ks[-1]+1])
+        for js in _batches([len(o.rows.y) for o in ridges]):
+            scores = (torch.cat([ridges[j].rows.X for j in js])@weight).add_(bias)
+            for j,s in zip(js, scores.split([len(ridges[j].rows.y) for j in js])):
+                asked = slice(offsets[j], offsets[j+1])
+                correlation[asked,answering],level[asked,answering] = answers.to_rows(ridges[j].rows, s)
     return _both_ways(correlation, level, offsets).cpu().numpy()
 
 def _batches(sizes, most=1000):
-    "Consecutive numbers, in lists of about `most` rows: one product of large matrices is faster than many of small ones"
+    "Consecutive numbers, in lists of about `most` rows or labels: many small products are slow, and a single one takes too much memory"
     number = np.cumsum(sizes)//most
     return [np.flatnonzero(number == o) for o in np.unique(number)]
 
@@ -151,8 +153,8 @@ def related_tasks(
     sizes = np.diff(offsets)
     n = np.minimum(sizes[:,None], sizes)
     bar,weight = evidence_needed(distance, n),np.ones_like(distance) if prior is None else prior
-    best = np.add.reduceat(np.maximum.reduceat(A, offsets[:-1], 0), offsets[:-1], 1, dtype=np.float64)/n # no matching can exceed this, nor its transpose
-    able = np.minimum(best, best.T)*weight > bar*(1-1e-6)
+    best = np.add.reduceat(np.maximum.reduceat(A, offsets[:-1], 0), offsets[:-1], 1, dtype=np.float64)/n
+    able = np.minimum(best, best.T)*weight > bar*(1-1e-6) # the others' evidence can't exceed the bar
     def evidence(j, k):
         r = A[offsets[j]:offsets[j+1],offsets[k]:offsets[k+1]]*weight[j,k]
         return r[linear_sum_assignment(-r)].mean()

@@ -114,7 +114,7 @@ class Ridge:
     ):
         self.rows,u = rows,rows.weight[:,None]
         self.mean,level = ((u*o).sum(0)/u.sum() for o in (rows.X, rows.targets))
-        Z,Y = u.sqrt()*(rows.X-self.mean),u.sqrt()*(rows.targets-level)
+        Z,Y = (rows.X-self.mean).mul_(u.sqrt()),u.sqrt()*(rows.targets-level)
         solve = _by_spectrum if min(Z.shape) <= MANY else _by_cholesky
         self.scale,self.penalty,self.scores,self.weight = solve(rows, Z, Y, penalty)
         self.bias = level-self.mean@self.weight

@@ -34,17 +34,20 @@ def find_groups(
     tree = group_tree(own, pairs, offsets, same, never)
     groups = cut_groups(tree, FIRST)
     if (groups < 0).all(): return own,tree
-    task,known = np.repeat(np.arange(len(ridges)), np.diff(offsets)),set(pairs)
+    task = np.repeat(np.arange(len(ridges)), np.diff(offsets))
     near = (distance < NEAR)[np.unique(task[groups >= 0])].any(0)
-    ks = np.union1d(np.flatnonzero(near), [*np.ravel(pairs), *task[np.ravel(same).astype(int)]]).astype(int) # what coupled heads say of the others is not believed
-    labels,heads = np.isin(task, ks),Coupling(ridges, groups).heads(DRAW, tol=1e-3)
-    A = relevance([ridges[k] for k in ks], [heads[k] for k in ks])
-    inner = _within(labels, ks, same, never, prior)
-    offsets,distance = np.cumsum([0]+[ridges[k].rows.n_labels for k in ks]),distance[np.ix_(ks, ks)]
-    pairs = [o for o in related_tasks(A, distance, offsets, inner['prior']) if tuple(ks[[*o]]) in known or distance[o] < NEAR]
-    ours,joined = group_tree(A, pairs, offsets, inner['same'], inner['never'])
+    ks = np.union1d(np.flatnonzero(near), [*np.ravel(pairs), *task[np.ravel(same).astype(int)]]).astype(int)
+    heads,labels = Coupling(ridges, groups).heads(DRAW, tol=1e-3),np.isin(task, ks)
+    ours,joined = _match_again([ridges[k] for k in ks], [heads[k] for k in ks], distance[np.ix_(ks, ks)],
+                               {(j,k) for j,k in np.searchsorted(ks, pairs).tolist()}, **_within(labels, ks, same, never, prior))
     labels[labels] = ours
     return own,(labels,joined)
+
+def _match_again(ridges, heads, distance, known, same, never, prior):
+    "The tree by coupled heads, of tasks that are near each other or known to be related"
+    A,offsets = relevance(ridges, heads),np.cumsum([0]+[o.rows.n_labels for o in ridges])
+    pairs = [o for o in related_tasks(A, distance, offsets, prior) if o in known or distance[o] < NEAR]
+    return group_tree(A, pairs, offsets, same, never)
 
 def _within(labels, ks, same, never, prior):
     "What is known of some labels, a mask, by their numbers among them, and of their tasks"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 # %% ../../nbs/23a_selfsup.stationarity.ipynb #87bb63bf
 def _design(x, held, lags):
-    "Columns of the regression `(n, len-1, lags+3)`: one, level, lagged differences, difference; and how many held steps end at each row `(n, len-1)`"
+    """Columns of the regression `(n, len-1, lags+3)`: one, level, lagged differences, difference; and how many held steps end at
+    each row `(n, len-1)`"""
     diff = x.diff()
     scale = diff.pow(2).mean(-1, keepdim=True).sqrt()
     lagged = [F.pad(diff, (j,0))[:,:diff.shape[-1]]/scale for j in range(1, lags+1)]

@@ -51,7 +51,7 @@ class WindowEncoder(nn.Module):
         least:int=8, # Steps of a window at least, in series of four such windows or more
     ):
         super().__init__()
-        if not 0 < fraction <= .25: raise ValueError(f"expected a fraction above 0 and up to 0.25, found {fraction}; windows are a quarter at most")
+        if not 0 < fraction <= .25: raise ValueError(f"expected windows of a fraction up to 0.25 of a series, found {fraction}")
         self.fraction,self.least = fraction,least
 
     def window(self, n):

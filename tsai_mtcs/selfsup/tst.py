@@ -31,7 +31,8 @@ def markov_mask(
 )->Tensor: # `(bs, vars, len)`, `True` where a value is to be hidden
     "Hide runs of values, each variable on its own"
     if not 0 < ratio < 1: raise ValueError(f"expected a fraction of the values to hide, between 0 and 1, found ratio={ratio}")
-    if run*(1-ratio) < 1: raise ValueError(f"expected runs of at least {1/(1-ratio):.3g} steps where {ratio:.0%} are hidden, found run={run}")
+    if run*(1-ratio) < 1:
+        raise ValueError(f"expected runs of at least {1/(1-ratio):.3g} steps where {ratio:.0%} are hidden, found run={run}")
     begins = torch.rand(shape, device=device) < 1/(run*(1-ratio)) # a stretch, hidden or not, which the one after it may repeat
     start = torch.where(begins, torch.arange(shape[-1], device=device), 0).cummax(-1).values
     hidden = torch.rand(shape, device=device) < ratio
@@ -127,12 +128,12 @@ class TSTPretext(PretextModel):
     ):
         super().__init__(backbone, space)
         markov_mask((1,1,1), ratio, run) # says what is wrong with the settings before anything is trained
-        self.ratio,self.run = ratio,run
+        self.ratio,self.mean_run = ratio,run # `run` is what fastai asks of a learner, which passes on what its model has
         self.outputs = nn.ModuleDict({v: nn.Linear(backbone.feats, int(v)) for v in backbone.inputs})
 
     def forward(self, x):
         x = averaged(x, self.backbone.patch)
-        hidden = markov_mask(x.shape, self.ratio, self.run, x.device) & ~x.isnan()
+        hidden = markov_mask(x.shape, self.ratio, self.mean_run, x.device) & ~x.isnan()
         z,_ = self.backbone.steps(x.masked_fill(hidden, 0))
         z = self.backbone.dropout(z)
         guess = self.outputs[str(x.shape[1])](z.transpose(1, 2)).transpose(1, 2)
