@@ -24,9 +24,7 @@ def run(args):
     from fastai.torch_core import num_distrib, rank_distrib, set_seed
     from tsai_mtcs.archive import BUNDLED, bundled_tasks
     from tsai_mtcs.data import MultiTaskDataLoaders
-    from tsai_mtcs.callback.distributed import DistributedFit  # noqa: F401 (adds distrib_ctx to the learner)
     from tsai_mtcs.learner import mtcs_learner
-    import tsai_mtcs.selfsup.pretext  # noqa: F401 (adds fit_steps)
     class Clock(Callback):
         "Seconds and CPU seconds of the training part of an epoch"
         def now(self): return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
@@ -34,11 +32,13 @@ def run(args):
         def after_train(self): self.spent = self.now()-self.start
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     set_seed(0)
-    dls = MultiTaskDataLoaders.from_tasks(bundled_tasks(BUNDLED), bs=args.bs, device='cpu')
-    learn,clock = mtcs_learner(dls.unwatched()),Clock()
-    with learn.no_bar(), learn.no_logging(), learn.distrib_ctx():
-        learn.fit_steps(2*args.world)
-        learn.fit_steps(args.steps, cbs=clock)
+    loaders = lambda n: MultiTaskDataLoaders.from_tasks(bundled_tasks(BUNDLED), bs=args.bs, schedule='uniform', steps=n,
+                                                        device='cpu').unwatched()
+    learn,clock = mtcs_learner(loaders(2*args.world)),Clock()
+    with learn.no_bar(), learn.no_logging():
+        with learn.distrib_ctx(): learn.fit(1)
+        learn.dls = loaders(args.steps)
+        with learn.distrib_ctx(): learn.fit(1, cbs=clock)
     seconds,cpu = clock.spent
     if num_distrib(): torch.distributed.all_reduce(cpu)
     if not rank_distrib(): print(float(seconds), float(cpu), sum(o.numel() for o in learn.model.parameters()))
@@ -47,7 +47,8 @@ def run(args):
 
 def launch(args, processes, threads):
     "Seconds and CPU seconds of one run, and the number of parameters"
-    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else [sys.executable]
+    start = ([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1
+             else [sys.executable])
     own = ['--world', args.world, '--steps', args.steps, '--bs', args.bs]
     env = {**os.environ, 'MTCS_BENCHMARK_RUN':'1', 'OMP_NUM_THREADS':str(threads), 'PYTHONWARNINGS':'ignore'}
     out = subprocess.run([*start, __file__, *map(str, own)], env=env, capture_output=True, text=True)
@@ -61,7 +62,8 @@ def main(args):
     show = lambda o: f'{statistics.median(o):.2f} ({min(o):.2f} to {max(o):.2f})'
     for i,(processes,threads) in enumerate(settings):
         seconds,cpu,n = zip(*(o[i] for o in runs))
-        print(f'processes {processes}, threads of each {threads}: {show(seconds)} s, {show(cpu)} CPU s for {args.steps} batches of {args.bs}')
+        print(f'processes {processes}, threads of each {threads}: {show(seconds)} s, {show(cpu)} CPU s for '
+              f'{args.steps} batches of {args.bs}')
     print(f'{n[0]:,.0f} parameters: in a step each rank sends {n[0]*4*2*(args.world-1)/args.world/1e6:.1f} MB')
 
 

@@ -5,10 +5,14 @@
 
 Deals the training rows of a data set out to sites, `--rows` a label each, and renames the labels at random for each site. Ways:
 
-    alone       every site by itself: heads in closed form, nothing shared (deep: the trained heads without the sharing loss)
-    paper       the sharing loss as printed, alpha 0.1 (deep only: it acts through steps of gradient descent)
-    shared      `fit_heads`, which has to find out which labels mean the same
+    alone       every site by itself: heads in closed form (deep: heads trained together without sharing), nothing shared
+    paper       the sharing loss as printed (deep only: it acts through steps of gradient descent)
+    shared      `fit_heads` (deep: training with `sharing='matched'`), which has to find out which labels mean the same
     harmonised  one classifier of all rows, as if somebody had matched the labels by hand: the ceiling
+
+The method `kernel` is the kernel encoder, `deep` a small TS2Vec encoder, trained for `--steps` steps. Each way of it is scored by the
+heads that were trained and again, as `alone, solved` and so on, after `fit_heads` (alone and harmonised without matches). With `--peer`,
+aeon's MultiRocketHydraClassifier of each site by itself stands beside them, as a method of its own.
 
 The test rows are dealt out too, so that the mean over the sites is over the whole test split. A run that is started again goes on.
 """
@@ -18,11 +22,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from aeon.classification.convolution_based import MultiRocketHydraClassifier
 
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, mtcs_learner, set_seed, ucr_tasks
 from tsai_mtcs.bench.sites import deal_sites, harmonised_task, site_accuracy
 
-DEEP = dict(hidden=32, feats=160, depth=7)
+DEEP = dict(hidden=32, feats=128, depth=5)
 KEY = ['task','seed','method','rows','sites','overlap','distort','strangers']
 FIELDS = [*KEY, 'way','accuracy','seconds','right','wrong','possible']
 
@@ -55,42 +60,77 @@ def timed(f):
     return f(), time.perf_counter()-start
 
 
-def learner(tasks, method, seed, alpha=0., steps=400, encoder=KernelEncoder):
+def learner(tasks, method, args, seed, encoder=KernelEncoder, sharing=None):
     "A learner of tasks: kernels as they are, or TS2Vec's encoder after some steps"
     set_seed(seed)
-    dls = MultiTaskDataLoaders.from_tasks(tasks, seed=seed, schedule='uniform', steps=steps, check_copies=False).unwatched()
+    dls = MultiTaskDataLoaders.from_tasks(tasks, seed=seed, schedule='uniform', steps=args.steps, check_copies=False).unwatched()
     if method == 'kernel': return mtcs_learner(dls, encoder, arch_config=dict(seed=seed))
-    learn = mtcs_learner(dls, arch_config=DEEP, alpha=alpha)
+    learn = mtcs_learner(dls, arch_config=DEEP, sharing=sharing)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3)
     return learn
+
+
+def solve(learn, strength, seed):
+    "Seconds of `fit_heads`"
+    with learn.no_bar(): return timed(lambda: learn.fit_heads(strength=strength, seed=seed))[1]
+
+
+def kernel_ways(made, truth, args, seed):
+    "Way, learner, data sets that it says something of, seconds and matches, for heads in closed form"
+    sites = [o for own, _ in made.values() for o in own]
+    learn, features = timed(lambda: learner(sites, 'kernel', args, seed))
+    for way, strength in (('alone', 0.), ('shared', None)):
+        seconds = solve(learn, strength, seed)
+        yield way, learn, made, features+seconds, matches(learn, truth) if strength is None else None
+    for name in together(made):
+        top = learner([harmonised_task(name, *made[name])], 'kernel', args, seed, learn.model.backbone)
+        yield 'harmonised', top, [name], solve(top, 0., seed), None
+
+
+def deep_ways(made, truth, args, seed):
+    "The same for trained encoders, by the heads that were trained and by solved ones"
+    sites = [o for own, _ in made.values() for o in own]
+    def scored_twice(way, learn, names, seconds, strength):
+        yield way, learn, names, seconds, None
+        seconds += solve(learn, strength, seed)
+        yield f'{way}, solved', learn, names, seconds, matches(learn, truth) if strength is None else None
+    for way, sharing, strength in (('alone', None, 0.), ('paper', 'paper', None), ('shared', 'matched', None)):
+        yield from scored_twice(way, *timed_learner(sites, args, seed, sharing, made), strength)
+    for name in together(made):
+        yield from scored_twice('harmonised', *timed_learner([harmonised_task(name, *made[name])], args, seed, None, [name]), 0.)
+
+
+def timed_learner(tasks, args, seed, sharing, names):
+    learn, seconds = timed(lambda: learner(tasks, 'deep', args, seed, sharing=sharing))
+    return learn, names, seconds
+
+
+def together(made): return [o for o, (own, _) in made.items() if len(own) > 1]
+
+
+def peer(sites, seed):
+    "Mean accuracy of aeon's classifier of each site by itself, and seconds"
+    right, start = [], time.perf_counter()
+    for o in sites:
+        X, codes = np.asarray(o.X), o.codes
+        if np.isnan(X).any(): X = pd.DataFrame(X.reshape(-1, X.shape[-1])).interpolate(axis=1, limit_direction='both').to_numpy().reshape(X.shape)
+        classifier = MultiRocketHydraClassifier(random_state=seed, n_jobs=torch.get_num_threads()).fit(X[o.train], codes[o.train])
+        right.append((classifier.predict(X[o.test]) == codes[o.test]).mean())
+    return np.mean(right), time.perf_counter()-start
 
 
 def run(families, strangers, args, rows, seed, method):
     "Lines of the table for one model of all sites of some data sets, and of strangers"
     made = {o.name: deal_sites(o, args.sites, rows, args.overlap, seed, distorted if args.distort else None) for o in families}
     made |= {o.name: deal_sites(o, 1, rows, seed=seed) for o in strangers}
-    sites = [o for own, _ in made.values() for o in own]
+    if method == 'peer': return [dict(task=name, way='aeon', **dict(zip(('accuracy','seconds'), peer(own, seed)))) for name, (own, _) in made.items()]
     truth = {(o.name, label): (name, meaning) for name, dealt in made.items() for o, m in zip(*dealt) for label, meaning in m.items()}
     lines = []
-    def add(way, learn, seconds, found=('','','')):
-        for name, (own, _) in made.items():
-            lines.append(dict(task=name, way=way, accuracy=site_accuracy(learn, own).mean(), seconds=seconds, right=found[0], wrong=found[1], possible=found[2]))
-    learn, fitting = timed(lambda: learner(sites, method, seed))
-    with learn.no_bar():
-        if method == 'deep':
-            add('alone', learn, fitting)
-            printed, seconds = timed(lambda: learner(sites, method, seed, alpha=.1))
-            with printed.no_bar(): add('paper', printed, seconds)
-        _, seconds = timed(lambda: learn.fit_heads(strength=0., seed=seed))
-        add('alone' if method == 'kernel' else 'alone, solved', learn, fitting+seconds)
-        _, seconds = timed(lambda: learn.fit_heads(seed=seed))
-        add('shared', learn, fitting+seconds, matches(learn, truth))
-    for o in families if args.sites > 1 else ():
-        task = harmonised_task(o.name, *made[o.name])
-        top, seconds = timed(lambda: learner([task], method, seed, encoder=learn.model.backbone))
-        with top.no_bar():
-            if method == 'kernel': top.fit_heads(strength=0., seed=seed)
-            lines.append(dict(task=o.name, way='harmonised', accuracy=site_accuracy(top, *made[o.name]).mean(), seconds=seconds))
+    for way, learn, names, seconds, found in (kernel_ways if method == 'kernel' else deep_ways)(made, truth, args, seed):
+        for name in names:
+            sites, meanings = made[name]
+            with learn.no_bar(): accuracy = site_accuracy(learn, sites, meanings if way.startswith('harmonised') else None).mean()
+            lines.append(dict(task=name, way=way, accuracy=accuracy, seconds=seconds, **dict(zip(('right','wrong','possible'), found or ()))))
     return lines
 
 
@@ -98,6 +138,8 @@ def summary(df):
     "A row a data set: accuracy of every way, and the part of the gap between alone and harmonised that sharing closes"
     table = df.pivot_table(index='task', columns='way', values='accuracy', sort=False)
     table.loc['mean'] = table.mean()
+    if 'shared' not in table: return table.round(3)
+    if 'harmonised, solved' in table: table['closed, solved'] = (table['shared, solved']-table.alone)/(table.harmonised-table.alone)
     if 'harmonised' in table: table['closed'] = (table.shared-table.alone)/(table.harmonised-table.alone)
     else: table['gain'] = table.shared-table.alone
     return table.round(3)
@@ -111,6 +153,8 @@ def main():
     parser.add_argument('--rows', default='5', help='training rows a label at a site, comma-separated; 0: all, shared out (default: %(default)s)')
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated (default: %(default)s)')
     parser.add_argument('--methods', default='kernel', help='kernel, deep (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=400, help='steps of the deep method (default: %(default)s)')
+    parser.add_argument('--peer', action='store_true', help="aeon's MultiRocketHydraClassifier of each site by itself, too")
     parser.add_argument('--overlap', type=float, default=1., help='part of the labels that each site knows (default: all)')
     parser.add_argument('--distort', action='store_true', help='each site measures with a gain, offset, noise, speed and sampling rate of its own')
     parser.add_argument('--strangers', default='', help='unrelated data sets in the same model, one site each, comma-separated')
@@ -125,7 +169,7 @@ def main():
     done = pd.read_csv(out, keep_default_na=False) if out.exists() else pd.DataFrame(columns=FIELDS)
     done = {tuple(map(str, o)) for o in done[KEY].to_numpy()}
     for rows in map(int, split(args.rows)):
-        for method in split(args.methods):
+        for method in [*split(args.methods), *['peer']*args.peer]:
             for group in groups:
                 for seed in map(int, split(args.seeds)):
                     key = dict(seed=seed, method=method, rows=rows, sites=args.sites, overlap=args.overlap, distort=args.distort, strangers=len(strangers))

@@ -23,7 +23,6 @@ from tsai_mtcs import archive
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.evaluation import embed_rows
 from tsai_mtcs.learner import mtcs_learner
-from tsai_mtcs.selfsup.pretext import fit_steps  # noqa: F401 (adds it to the learner)
 from tsai_mtcs.svm import SVM_GRID, fit_svm
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,10 +58,10 @@ def embedded(args):
     names = args.tasks.split(',')
     tasks = archive.ucr_tasks(names, args.archive) if args.archive else archive.bundled_tasks(names)
     set_seed(0)
-    dls = MultiTaskDataLoaders.from_tasks(tasks)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, schedule='uniform', steps=args.steps)
     learn = mtcs_learner(dls).to_bf16()
-    with learn.no_bar(), learn.no_logging(): learn.fit_steps(args.steps)
-    for k,name in enumerate(names): yield name, embed_rows(learn, dls.train_ds, k), embed_rows(learn, dls.test.dataset, k)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    for k,name in enumerate(names): yield name, embed_rows(learn.model, dls.train_ds, k), embed_rows(learn.model, dls.test.dataset, k)
 
 
 if __name__ == '__main__':
@@ -71,10 +70,12 @@ if __name__ == '__main__':
     print(f'{"task":28} rows  scikit-learn  fit_svm  times as fast  same C  same accuracy')
     total = [0., 0.]
     for name,train,test in embedded(args):
-        runs = [(timed(scikit_learn, train, test) if not args.alone else (math.nan,)*3, timed(fit_svm, train, test)) for _ in range(args.repeats)]
+        runs = [(timed(scikit_learn, train, test) if not args.alone else (math.nan,)*3, timed(fit_svm, train, test))
+                for _ in range(args.repeats)]
         a,b = (statistics.median(r[i][0] for r in runs) for i in (0, 1))
         (_,C,acc),(_,C2,acc2) = runs[0]
         total = [total[0]+a, total[1]+b]
-        print(f'{name:28} {len(train[1]):5} {a:11.2f} s {b:7.2f} s {a/b:10.1f} {C == C2!s:>12} {acc == acc2!s:>10} ({acc2:.4f})', flush=True)
+        print(f'{name:28} {len(train[1]):5} {a:11.2f} s {b:7.2f} s {a/b:10.1f} {C == C2!s:>12} {acc == acc2!s:>10} ({acc2:.4f})',
+              flush=True)
     print(f'{"all":28}       {total[0]:11.2f} s {total[1]:7.2f} s {total[0]/total[1]:10.1f}')
     print(f'peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20:.2f} GiB')

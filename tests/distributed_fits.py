@@ -49,12 +49,14 @@ def pairs(learn):
 
 def world_of_two(learn): return learn.distrib_ctx() if num_distrib() else pairs(learn)
 
-def make_learner(n_noise=22, arch_config=SMALL, **kwargs):
+def make_learner(n_noise=22, arch_config=SMALL, sharing='paper', **kwargs):
     "Three tasks of different shape: an odd number of batches, of which each uses one of two input projections"
     tasks = [synth_task('waves', dict(a='sine', b='square')), synth_task('pairs', dict(c='fast', d='sine', e='square'), vars=2, steps=24, seed=1),
              random_task('noise', n_noise, 9, vars=2, steps=30, seed=2)]
     set_seed(0)
-    return quiet(mtcs_learner(MultiTaskDataLoaders.from_tasks(tasks, bs=8, val_bs=8, device='cpu'), tau=1.2, lr=1e-2, arch_config=arch_config, **kwargs))
+    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=8, val_bs=8, device='cpu')
+    tau = dict(tau=1.2) if sharing == 'paper' else {}
+    return quiet(mtcs_learner(dls, sharing=sharing, lr=1e-2, arch_config=arch_config, **tau, **kwargs))
 
 def result(learn):
     "Weights, what the recorder shows but the time and the smoothed loss, and that loss over the last fit"
@@ -92,7 +94,14 @@ def partners():
         learn.fit(1)
         return result(learn)
 
-ALIKE = dict(plain=plain, experts=experts, covariance=covariance, partners=partners)
+def matched():
+    "Labels are matched by rank 0, and every rank pulls alike"
+    learn = make_learner(sharing='matched', at=(0.,.5))
+    with world_of_two(learn):
+        learn.fit(2)
+        return result(learn)
+
+ALIKE = dict(plain=plain, experts=experts, covariance=covariance, partners=partners, matched=matched)
 
 
 # What ranks must agree on
@@ -102,8 +111,8 @@ def reads():
     model = learn.model
     with learn.distrib_ctx():
         learn.fit(1)
-        inside = learn.validate(),learn.validate_tasks(1),learn.get_preds()[0]
-    after = learn.validate(),learn.validate_tasks(1),learn.get_preds()[0]
+        inside = learn.validate(),learn.validate_tasks('test'),learn.get_preds()[0]
+    after = learn.validate(),learn.validate_tasks('test'),learn.get_preds()[0]
     assert learn.model is model and not learn._grab_cbs(DistributedFit) and [(o.rank, o.world) for o in learn.dls] == [(0,1)]*3
     return dict(weights=weights(learn.model), inside=list(inside[0]), after=list(after[0]), rows=[int(o[1].rows['mean']) for o in (inside, after)], tables=inside[1].equals(after[1]),
                 preds=torch.equal(inside[2], after[2]), n=len(inside[2]))

@@ -2,7 +2,6 @@
 import numpy as np
 import torch
 from fastai.callback.progress import ProgressCallback
-import tsai_mtcs.evaluation  # adds svm_eval to the learner
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_learner, synth_tasks
 
@@ -28,7 +27,8 @@ def same(a, b):
 def random_task(name, n_train=12, n_test=6, vars=1, steps=20, labels=2, seed=0, **kwargs):
     "A task of noise, its labels in turn"
     rng,n = np.random.default_rng(seed),n_train+n_test
-    return Task(name, rng.normal(size=(n,vars,steps)), [f'{name}{i%labels}' for i in range(n)], **{'splits':(range(n_train), range(n_train,n)), **kwargs})
+    return Task(name, rng.normal(size=(n,vars,steps)), [f'{name}{i%labels}' for i in range(n)],
+                **{'splits':(range(n_train), range(n_train,n)), **kwargs})
 
 def write_archive(folder):
     "A small archive of text files"

@@ -1,5 +1,5 @@
 "The `mtcs` command as a user meets it: runs, faults and interruptions, each in a process of its own"
-import os, resource, shutil, signal, subprocess, sys, time
+import json, os, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,8 @@ def resume(folder, monkeypatch):
 
 
 def test_a_run_leaves_what_it_names(whole):
-    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {
+        o.name for o in whole.iterdir()}
     assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
     assert not list(whole.glob('*.part'))
 
@@ -177,6 +178,17 @@ def test_read_series(tmp_path):
     f.write_text('1 2\n3 x\n')
     with pytest.raises(ValueError, match="line 2: expected numbers, found 'x'"): read_series(f)
 
+
+def test_groups_are_a_table_json_and_a_picture(folder, whole, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(folder/'cache'))
+    assert main(['groups', 'whole']) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert main(['groups', 'whole', '--json', '--out', 'groups.png']) == 0
+    assert all(set(o) == {'group','task','label','strength','rows'} for o in json.loads(capsys.readouterr().out))
+    assert (folder/'groups.png').read_bytes()[:4] == b'\x89PNG'
+    assert main(['groups', 'whole', '--out', 'groups.txt']) == 2 and '.png' in capsys.readouterr().err
+    assert main(['groups', 'archive']) == 2 and 'no run.json' in capsys.readouterr().err
 
 def test_a_task_is_added_and_used(tmp_path, capsys):
     synth_learner().save_pretrained(tmp_path/'model')

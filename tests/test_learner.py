@@ -20,11 +20,13 @@ from tsai.models.TSTPlus import TSTPlus
 from tsai_mtcs.archive import bundled_tasks
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.encoders import TS2VecEncoder
+from tsai_mtcs.evaluation import class_scores
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_dls, synth_learner, synth_task, synth_tasks
 
-COLUMNS = ['epoch','train_loss','valid_loss','accuracy','waves','machine','cls_loss','sharing_loss','time']
+COLUMNS = ['epoch','train_loss','test_loss','test_accuracy','waves','machine','matched','time'] # without a validation split
+HELD = ['epoch','train_loss','valid_loss','accuracy',*COLUMNS[4:]]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def close_figures():
 @pytest.fixture(scope='module')
 def trained():
     "A learner for the tests that change nothing of it"
-    learn = quiet_learner(tau=1.2)
+    learn = quiet_learner(sharing='paper', tau=1.2)
     learn.fit(8, 1e-2)
     return learn
 
@@ -54,6 +56,25 @@ def test_fits_train_everything(fit):
     assert all(not torch.equal(before[k], v) for k,v in learn.model.state_dict().items())
     assert np.isfinite(learn.recorder.values).all()
 
+@pytest.mark.parametrize('valid_pct', [0.,.25])
+def test_tasks_without_a_test_split_train_and_are_not_tested(valid_pct):
+    bare = [Task(o.name, o.X, o.y, dict(train=o.train)) for o in synth_tasks()]
+    fits = []
+    for tasks in (synth_tasks(), bare):
+        learn = quiet_learner(dls=loaders(tasks, valid_pct=valid_pct))
+        learn.fit(2, 1e-2)
+        fits.append(weights(learn.model))
+    assert same(*fits)
+    for look in (learn.validate_tasks, learn.svm_eval, learn.show_results if not valid_pct else learn.validate_tasks):
+        with pytest.raises(ValueError, match='expected rows in the test split, found none: give the tasks such rows'): look()
+    assert learn.recorder.values[-1][1] is None if not valid_pct else learn.validate_tasks('valid').rows['waves'] == 8
+
+def test_one_task_of_two_has_a_test_split():
+    waves,machine = synth_tasks()
+    learn = quiet_learner(dls=loaders([waves, Task('machine', machine.X, machine.y, (machine.train,[]))]))
+    learn.fit(1)
+    assert list(learn.validate_tasks().index) == ['waves','mean'] == list(learn.svm_eval().index)
+
 def test_training_learns(trained): assert trained.validate_tasks().accuracy.min() > .8
 
 def test_table():
@@ -61,18 +82,31 @@ def test_table():
     learn.logger = rows.append
     learn.fit(2)
     learn.fit(1)
-    assert list(learn.recorder.metric_names) == COLUMNS and len(learn.metrics) == 5
+    assert list(learn.recorder.metric_names) == COLUMNS and len(learn.metrics) == 4
     assert [o[0] for o in rows] == [0,1,0] and {len(o) for o in rows} == {len(COLUMNS)}
     last = dict(zip(COLUMNS, rows[-1]))
     df = learn.validate_tasks()
-    for name,column in (('waves','waves'), ('machine','machine'), ('mean','accuracy')): assert np.isclose(last[column], df.accuracy[name])
-    assert np.isclose(last['valid_loss'], np.average(df.loss[:-1], weights=df.rows[:-1]))
+    for name,column in (('waves','waves'), ('machine','machine'), ('mean','test_accuracy')):
+        assert np.isclose(last[column], df.accuracy[name])
+    assert np.isclose(last['test_loss'], np.average(df.loss[:-1], weights=df.rows[:-1]))
 
 @pytest.mark.parametrize('n,columns', [(1,0), (16,16), (17,0)])
 def test_columns_of_tasks_while_they_are_few(n, columns):
     learn = quiet_learner(dls=loaders([random_task(f't{i}', seed=i) for i in range(n)]))
     learn.fit(1)
-    assert list(learn.recorder.metric_names[3:-3]) == ['accuracy']+[f't{i}' for i in range(columns)]
+    assert list(learn.recorder.metric_names[3:-2]) == ['test_accuracy']+[f't{i}' for i in range(columns)]
+
+def test_scores_of_unequal_labels_and_of_one_that_training_lacks():
+    "Balanced accuracy counts the labels that occur; rows of an unknown label are one more, always wrong"
+    y = ['a']*9+['b']*3+['a']*6+['b']*2+['c']*2
+    task = Task('gait', np.random.default_rng(0).normal(size=(22,1,20)), y, (range(12), range(12,22)))
+    learn = quiet_learner(dls=loaders([task, random_task('alarm')]))
+    learn.fit(2, 1e-2)
+    df = learn.validate_tasks()
+    for t in (task, random_task('alarm')):
+        want = class_scores(t.y[t.test].astype(str), learn.predict(t.X[t.test], t.name)[0].astype(str))
+        assert df.loc[t.name,['accuracy','balanced_accuracy']].tolist() == pytest.approx([want['accuracy'], want['balanced_accuracy']])
+    assert df.balanced_accuracy['mean'] == pytest.approx(df.balanced_accuracy[:2].mean()) and df.rows.tolist()[:2] == [10,6]
 
 def test_same_seed_same_result():
     runs = []
@@ -115,7 +149,7 @@ def test_user_metrics():
     def peak(pred, y): return pred.max(1).values.abs().mean()
     learn = quiet_learner(metrics=peak)
     learn.fit(1)
-    assert list(learn.recorder.metric_names) == COLUMNS[:6]+['peak']+COLUMNS[6:]
+    assert list(learn.recorder.metric_names) == COLUMNS[:6]+['test_peak']+COLUMNS[6:]
     assert learn.recorder.values[0][5] > 0
 
 def test_mixup():
@@ -127,7 +161,7 @@ def test_mixup():
 
 @pytest.mark.filterwarnings('ignore')
 def test_mixed_precision():
-    learn = quiet_learner(tau=1.2).to_fp16()
+    learn = quiet_learner(sharing='paper', tau=1.2).to_fp16()
     before = weights(learn.model)
     learn.fit(1)
     assert np.isfinite(learn.recorder.values).all() and not same(before, weights(learn.model))
@@ -137,7 +171,8 @@ def test_mixed_precision():
 
 def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     "Three epochs, or one that is saved and two that another learner adds"
-    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
+    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), sharing='paper',
+                                        arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
     whole,first,second = make(),make(),make(1)
     whole.fit(3)
     first.fit(1)
@@ -151,8 +186,9 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
-@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(n_layers=2), dict(alpha=0.), dict(relevance='cosine'),
-                                dict(pairs='target', reduction='sum')], ids=str)
+@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(sharing=None, n_layers=2),
+                                dict(sharing=None), dict(sharing='paper', relevance='cosine'),
+                                dict(sharing='paper', pairs='target', distance='l2')], ids=str)
 def test_settings(kw):
     learn = quiet_learner(**kw)
     learn.fit(1)
@@ -170,21 +206,21 @@ def test_validate_is_the_mean_loss(trained):
     with torch.no_grad(): sums = [(trained.loss_func(trained.model.eval()(x), y)*len(y), len(y)) for x,y in trained.dls.valid]
     assert trained.validate()[0] == pytest.approx((sum(o for o,_ in sums)/sum(n for _,n in sums)).item(), rel=1e-5)
 
-@pytest.mark.parametrize('ds_idx', [0,2])
-def test_validate_tasks_is_what_predict_gets_right(trained, ds_idx):
-    df = trained.validate_tasks(ds_idx)
+@pytest.mark.parametrize('split', ['train','test'])
+def test_validate_tasks_is_what_predict_gets_right(trained, split):
+    df = trained.validate_tasks(split)
     assert list(df.index) == ['waves','machine','mean']
     for t in synth_tasks():
-        rows = t.test if ds_idx else t.train
+        rows = getattr(t, split)
         labels,probs = trained.predict(t.X[rows], t.name)
         loss = -np.log(probs[np.arange(len(rows)),t.codes[rows]]).mean()
         assert df.rows[t.name] == len(rows)
         assert df.accuracy[t.name] == pytest.approx((labels == t.y[rows]).mean())
         assert df.loss[t.name] == pytest.approx(loss, rel=1e-4)
     assert df.accuracy['mean'] == pytest.approx(df.accuracy.iloc[:2].mean())
-    one = trained.validate_tasks(ds_idx, 'machine')
+    one = trained.validate_tasks(split, 'machine')
     assert list(one.index) == ['machine','mean'] and one.loc['machine'].tolist() == pytest.approx(df.loc['machine'].tolist())
-    with pytest.raises(ValueError, match='nope'): trained.validate_tasks(ds_idx, ['nope'])
+    with pytest.raises(ValueError, match='nope'): trained.validate_tasks(split, ['nope'])
 
 def test_record_of_the_fit_outlives_an_evaluation():
     learn = quiet_learner()
@@ -235,7 +271,7 @@ def test_predict_one_task_or_many_rows_alike(trained):
 
 @pytest.mark.parametrize('n_layers', [1,2])
 def test_summary_counts_all_weights(n_layers):
-    learn = quiet_learner(n_layers=n_layers)
+    learn = quiet_learner(sharing='paper', n_layers=n_layers)
     total = sum(o.numel() for o in learn.model.parameters())
     assert f'Total params: {total:,}\n' in str(learn.summary())
 
@@ -270,7 +306,7 @@ def test_metrics_of_fastai_see_the_labels_of_a_row_s_own_task():
     "Beside the other task's, the logits of the right label would seldom be the highest"
     learn = quiet_learner(metrics=[error_rate, F1Score(average='micro')])
     learn.fit(8, 1e-2)
-    *_,error,f1,cls,share = learn.validate()
+    *_,error,f1,matched = learn.validate()
     df = learn.validate_tasks()
     assert error == pytest.approx(1-(df.accuracy*df.rows)[:2].sum()/df.rows[:2].sum()) and f1 == pytest.approx(1-error)
 
@@ -325,11 +361,11 @@ class Keep(Callback):
 def test_best_epoch_is_kept(tmp_path, monitor, best):
     learn = quiet_learner(dls=synth_dls(valid_pct=.4), path=tmp_path, cbs=[Keep(), SaveModelCallback(monitor=monitor)])
     learn.fit(5, .1)
-    column = [o[COLUMNS.index(monitor)-1] for o in learn.recorder.values]
+    column = [o[HELD.index(monitor)-1] for o in learn.recorder.values]
     assert same(weights(learn.model), learn.keep.kept[best(column)])
 
 def test_early_stopping(tmp_path):
-    learn = quiet_learner(dls=synth_dls(valid_pct=.3), path=tmp_path)
+    learn = quiet_learner(dls=synth_dls(valid_pct=.3), sharing=None, path=tmp_path)
     learn.fit(9, 0., cbs=EarlyStoppingCallback(patience=2))
     assert len(learn.recorder.values) == 3
 
@@ -339,17 +375,19 @@ def test_nothing_is_chosen_on_the_test_split(cls, monitor):
     learn = quiet_learner()
     before = weights(learn.model)
     for fit in (lambda **kw: learn.fit(1, **kw), lambda **kw: learn.fit_one_cycle(1, **kw)):
-        with pytest.raises(ValueError, match=f"choose by '{monitor}', which is measured on the test split; hold out.*valid_pct"): fit(cbs=cls(monitor))
+        with pytest.raises(ValueError, match=f"choose by '{monitor}', which is measured on the test split; hold out.*valid_pct"):
+            fit(cbs=cls(monitor))
     own = quiet_learner(cbs=cls(monitor))
     with pytest.raises(ValueError, match='test split'): own.fit(1)
     assert same(before, weights(learn.model)) and same(before, weights(own.model))
     learn.fit(1)
     assert not same(before, weights(learn.model)), 'the refused callback was left behind'
 
-@pytest.mark.parametrize('cb', [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
+@pytest.mark.parametrize('cb',
+    [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
                                 lambda: EarlyStoppingCallback('train_loss'), lambda: ReduceLROnPlateau('train_loss')])
 def test_what_does_not_look_at_the_test_split_may_choose(tmp_path, cb):
-    learn = quiet_learner(path=tmp_path)
+    learn = quiet_learner(path=tmp_path, sharing='paper')
     learn.fit(2, cbs=cb())
     assert len(learn.recorder.values) == 2
 
@@ -358,11 +396,13 @@ def test_a_view_is_guarded_too():
 
 
 # Encoders and shapes
-ARCHS = {InceptionTimePlus: dict(nf=4), FCNPlus: dict(layers=[8,8,8], kss=[5,3,3]), ResNetPlus: dict(nf=4), TSTPlus: dict(d_model=16, n_heads=2, n_layers=1, d_ff=16)}
+ARCHS = {InceptionTimePlus: dict(nf=4), FCNPlus: dict(layers=[8,8,8], kss=[5,3,3]), ResNetPlus: dict(nf=4),
+         TSTPlus: dict(d_model=16, n_heads=2, n_layers=1, d_ff=16)}
 
 @pytest.mark.parametrize('arch', ARCHS)
 def test_architectures_of_tsai(arch):
-    tasks = [synth_task('waves', dict(a='sine', b='square')), synth_task('more', dict(c='fast', d='square'), steps=32 if arch is TSTPlus else 45)]
+    tasks = [synth_task('waves', dict(a='sine', b='square')),
+             synth_task('more', dict(c='fast', d='square'), steps=32 if arch is TSTPlus else 45)]
     learn = quiet_learner(dls=loaders(tasks), arch=arch, arch_config=ARCHS[arch])
     before = weights(learn.model)
     learn.fit_one_cycle(1)

@@ -27,7 +27,7 @@ def make_learner(alpha=.5, **kwargs):
     set_seed(0)
     tasks = synth_tasks()
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=16, device='cpu')
-    return tasks,quiet(mtcs_learner(dls, alpha=alpha, tau=1.1, arch_config=dict(dropout=0.), cbs=Watch(), **kwargs))
+    return tasks,quiet(mtcs_learner(dls, sharing='paper', alpha=alpha, tau=1.1, arch_config=dict(dropout=0.), cbs=Watch(), **kwargs))
 
 @pytest.mark.parametrize('alpha', [0.,.5])
 def test_training(alpha):

@@ -11,7 +11,8 @@ from tsai_mtcs.bench.report import paper_table, plot_pairwise, styled_report, ta
 
 def frame(**methods):
     "Results of methods: accuracies of data sets, one a list's entry"
-    return pd.DataFrame([dict(method=m, task=f'set{i}', seed=0, rows=10, accuracy=a) for m,acc in methods.items() for i,a in enumerate(acc)])
+    return pd.DataFrame([dict(method=m, task=f'set{i}', seed=0, rows=10, accuracy=a) for m,acc in methods.items()
+                         for i,a in enumerate(acc)])
 
 def p_values(results, **kwargs):
     "The text of the picture, in which its p-values are"
@@ -52,7 +53,8 @@ COPIES = pd.DataFrame([[0,.48,0],[.003,0,0],[0,0,0]], ['x','y','z'], ['x','y','z
 
 @pytest.fixture
 def table():
-    return paper_table(pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('MTL',.5),('MTCS',.75)) for t in 'xyz']))
+    return paper_table(pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('MTL',.5),('MTCS',.75))
+                                     for t in 'xyz']))
 
 def test_copied_data_sets_are_marked(table):
     text = to_markdown(table, copies=COPIES)
@@ -73,6 +75,7 @@ def test_the_report_has_marks_and_the_csv_has_names(tmp_path):
     assert all('48% in y' in (tmp_path/o).read_text() for o in ('table.md','table.html')) and '†' not in (tmp_path/'table.csv').read_text()
 
 def test_a_task_called_mean_keeps_its_row():
-    results = pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('MTL',.75),('MTL, single',.5)) for t in ('mean','x')])
+    results = pd.DataFrame([dict(method=m, task=t, seed=0, rows=10, accuracy=a) for m,a in (('mtl',.75),('mtl-single',.5))
+                            for t in ('mean','x')])
     gains = task_gains(results)
     assert list(gains.index)[-1] == 'mean' and len(gains) == 3 and gains.gain.tolist() == [.25]*3

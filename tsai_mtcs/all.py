@@ -14,15 +14,20 @@ from .labels import *
 from .schedules import *
 from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
+from .loader import MultiTaskDL
 from .data import *
 from .pooling import *
+from .inputs import InputProjections
 from .archs import ARCHS
+from .arch_encoder import ArchEncoder
 from .encoders import *
 from .kernels import KernelEncoder
 from .heads import *
 from .losses import *
 from .metrics import *
+from .calibration import *
 from .sharing import *
+from .callback.sharing import MTCSLoss, as_prior
 from .ridge import Ridge, Rows
 from .matching import *
 from .solve import *
@@ -30,24 +35,30 @@ from .shared_heads import *
 from .model import *
 from .closed_form import *
 from .callback.metrics import *
+from .callback.recorder import *
 from .callback.bf16 import *
-from .encoder_learner import *
-from .learner import *
-from .callback.averaging import *
-from .growing import add_task, known_labels, remove_task, update_task, with_task
-from .estimator import MTCSClassifier
-from .svm import *
-from .evaluation import *
-from .similarity import *
 from .rng import *
 from .callback.checkpoint import *
-from .selfsup.pretext import *
+from .callback.averaging import *
 from .callback.distributed import *
+from .svm import *
+from .evaluation import *
+from .history import *
+from .similarity import *
+from .safe_learner import SafeLearner
+from .encoder_learner import *
+from .partners import *
+from .callback.matched import *
+from .growing import add_task, known_labels, remove_task, update_task, with_task
+from .learner import *
+from .estimator import MTCSClassifier
+from .selfsup.pretext import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps
 from .selfsup.tloss import tloss_combined, tloss_learner, tloss_steps
 from .selfsup.tnc import tnc_learner, tnc_steps
 from .selfsup.tstcc import tstcc_learner
 from .selfsup.tst import tst_learner
+from .bench.kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method
 from .bench.methods import METHODS
 from .bench.published import published
 from .bench.sites import *

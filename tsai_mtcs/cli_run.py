@@ -16,21 +16,26 @@ def _is_int(low, high): return lambda o: isinstance(o, int) and not isinstance(o
 def _is_number(test): return lambda o: isinstance(o, (int,float)) and not isinstance(o, bool) and math.isfinite(o) and test(o)
 def _is_text(o): return o is None or (isinstance(o, str) and '\0' not in o and all(p.strip() for p in o.split(',')))
 def _is_folder(o): return o is None or (isinstance(o, str) and '\0' not in o and bool(o.strip()))
-_FITS,_SCHEDULES = ('flat','one_cycle'),('proportional','uniform','temperature','round_robin')
+_FITS,_SCHEDULES,_SHARING = ('flat','one_cycle'),('proportional','uniform','temperature','round_robin'),('matched','paper','none')
 
 SETTINGS = dict(
     archive=(None, "folder of the UCR archive (.tsv, .ts or .arff); left out: the data sets bundled with aeon", "a folder", _is_folder),
     tasks=(None, "names of data sets, comma-separated; left out: all in the folder, or the six bundled univariate ones",
            "names parted by commas", _is_text),
-    epochs=(5, "epochs", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
+    epochs=(15, "epochs", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     bs=(32, "series of a batch", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     lr=(1e-3, "learning rate", "a number over 0", _is_number(lambda o: o > 0)),
-    fit=('flat', "learning rate over the run: flat (the paper) or one_cycle", f"one of those known: {', '.join(_FITS)}", _FITS.__contains__),
-    alpha=(.1, "weight of the sharing loss; 0: plain multi-task learning", "a number from 0 on", _is_number(lambda o: o >= 0)),
-    tau=(2., "labels are relevant above this many times the mean", "a number from 0 on", _is_number(lambda o: o >= 0)),
-    schedule=('proportional', "how batches are divided among tasks: proportional (the paper), uniform, temperature, round_robin",
+    fit=('one_cycle', "learning rate over the run: one_cycle or flat (the paper)", f"one of those known: {', '.join(_FITS)}",
+         _FITS.__contains__),
+    sharing=('matched', "how classifiers share: matched (labels that mean the same are found), paper (as printed), none",
+             f"one of those known: {', '.join(_SHARING)}", _SHARING.__contains__),
+    alpha=(.1, "with --sharing paper: weight of the sharing loss", "a number from 0 on", _is_number(lambda o: o >= 0)),
+    tau=(2., "with --sharing paper: labels are relevant above this many times the mean", "a number from 0 on",
+         _is_number(lambda o: o >= 0)),
+    schedule=('uniform', "how batches are divided among tasks: uniform, proportional (the paper), temperature, round_robin",
               f"one of those known: {', '.join(_SCHEDULES)}", _SCHEDULES.__contains__),
-    valid_pct=(0., "fraction of the training rows held out to watch; 0: train on all of them", "a number from 0 to below 1", _is_number(lambda o: 0 <= o < 1)),
+    valid_pct=(0., "fraction of the training rows held out to watch; 0: train on all of them", "a number from 0 to below 1",
+               _is_number(lambda o: 0 <= o < 1)),
     seed=(0, "seed of weights, order and held-out rows", "a whole number from 0 to 4,294,967,295", _is_int(0, 2**32-1)))
 
 def check_settings(

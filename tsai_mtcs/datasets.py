@@ -7,9 +7,10 @@ __all__ = ['SeriesStore', 'stored', 'MultiTaskDataset', 'sample_rows']
 
 # %% ../nbs/02b_datasets.ipynb #1439b164
 import numpy as np
+import pandas as pd
 import torch
 
-from .labels import LabelSpace, encode
+from .labels import LabelSpace
 from .lazy import LazySeries
 
 # %% ../nbs/02b_datasets.ipynb #415bf9cf
@@ -27,7 +28,7 @@ class SeriesStore:
     def from_tasks(cls, tasks):
         "A store that shares the arrays of `tasks`"
         space = LabelSpace([o.spec for o in tasks])
-        return cls([stored(o.X) for o in tasks], [torch.from_numpy(encode(k, o.codes, space)) for k,o in enumerate(tasks)], space)
+        return cls([stored(o.X) for o in tasks], [torch.from_numpy(space.encode(k, o.codes)) for k,o in enumerate(tasks)], space)
 
     def batch(self, k, rows):
         "Scaled series `(bs, vars, len)` and targets `(bs,)` of `rows` of task `k`"
@@ -90,17 +91,27 @@ class MultiTaskDataset:
         ks = {self.space.task(o) for o in names}
         return MultiTaskDataset(self.store, [o if i in ks else o[:0] for i,o in enumerate(self.rows)], self.split)
 
+    def sample(self, n, seed=0):
+        "At most `n` rows of each label, drawn at random"
+        rng,rows = np.random.default_rng(seed),[]
+        for k,own in enumerate(self.rows):
+            order = rng.permutation(len(own))
+            nth = pd.Series(self.targets(k)[order]).groupby(self.targets(k)[order]).cumcount()
+            rows.append(np.sort(own[order[nth < n]]))
+        return MultiTaskDataset(self.store, rows, self.split)
+
     def of(self, k, X, codes):
         "New series of task `k`, with the positions of their labels in the task's, -1 for none"
         ds = self.new_empty()
-        ds.store.X[k],ds.store.y[k] = stored(X),torch.from_numpy(encode(k, codes, self.space))
+        ds.store.X[k],ds.store.y[k] = stored(X),torch.from_numpy(self.space.encode(k, codes))
         return MultiTaskDataset(ds.store, [np.arange(len(o)) for o in ds.store.y], 'new')
 
     def need_rows(self):
         "Raise `ValueError` where there are no rows to look at"
         if not len(self):
-            raise ValueError(f"expected rows in the {self.split} split, found none; a learner that was loaded from a file has no data: "
-                             "make it with loaders, or use `predict`, `embed` and `dls.test_dl`")
+            raise ValueError(f"expected rows in the {self.split} split, found none: give the tasks such rows. A learner that was "
+                             "loaded from a file "
+                             "has no data: give it loaders, or use `predict`, `embed` and `dls.test_dl`")
         return self
 
     def new_empty(self):

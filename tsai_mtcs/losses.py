@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .labels import LabelSpace, task_of
+from .labels import LabelSpace
 
 # %% ../nbs/05a_losses.ipynb #e782fa6b
 class OwnTaskLoss(nn.Module):
@@ -54,7 +54,7 @@ class OwnTaskLoss(nn.Module):
 
     def forward(self, logits, y):
         parts,known = [],y >= 0
-        for k in task_of(y[known], self.space).unique().tolist():
+        for k in self.space.task_of(y[known]).unique().tolist():
             start,stop = self.space.offsets[k:k+2]
             rows = known & (y >= start) & (y < stop)
             with self._weights_of(start, stop, logits.device): parts.append((rows, self._own(logits[rows,start:stop], y[rows]-start)))

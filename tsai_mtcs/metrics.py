@@ -9,12 +9,12 @@ __all__ = ['OwnTask', 'Masked', 'within_tasks']
 import copy
 
 import numpy as np
+import torch
 from fastai.learner import AvgMetric, Metric
 from fastai.metrics import AccumMetric, ActivationType
 from fastcore.basics import GetAttr
 
-from .heads import own_task
-from .labels import LabelSpace, task_of
+from .labels import LabelSpace
 
 # %% ../nbs/05b_metrics.ipynb #c73bf62a
 class _Seen:
@@ -46,7 +46,7 @@ class OwnTask(GetAttr, Metric):
     def accumulate(self, learn):
         "Count the rows of a batch, of which each belongs to a task"
         y = learn.yb[0]
-        owner = task_of(y, self.space)
+        owner = self.space.task_of(y)
         for k in owner.unique().tolist():
             rows,(start,stop) = owner == k,self.space.offsets[k:k+2]
             codes = (y[rows]-start).clamp(min=-1) # a label that isn't one of the task's is -1
@@ -77,7 +77,10 @@ class Masked(GetAttr, Metric):
     @property
     def value(self): return self.metric.value
     def reset(self): self.metric.reset()
-    def accumulate(self, learn): self.metric.accumulate(_Seen(learn, pred=own_task(learn.pred, learn.yb[0], self.space)))
+    def accumulate(self, learn):
+        y = learn.yb[0]
+        others = self.space.task_of(y)[:,None] != self.space.owner.to(y.device)
+        self.metric.accumulate(_Seen(learn, pred=learn.pred.masked_fill(others, -torch.inf)))
 
 def within_tasks(
     metric, # A `Metric`

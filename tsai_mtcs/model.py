@@ -121,9 +121,9 @@ class MTCSModel(EncoderModel):
         super().__init__(backbone, head.space)
         self.head = head
 
-    def forward(self, x, labels=None):
-        "Logits `(bs, labels)` over the whole label space; of some `labels` by number, the others are `-inf`"
-        return self.head(self.backbone(x), labels)
+    def forward(self, x, *args):
+        "Logits `(bs, labels)` over the whole label space; `args` go to the head"
+        return self.head(self.backbone(x), *args)
 
 # %% ../nbs/07_model.ipynb #99ca5f00
 @patch

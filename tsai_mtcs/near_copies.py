@@ -101,7 +101,7 @@ def _fractions(lines, tasks, test):
     "The fraction of the rows `test[k]` of each task that lines are of, a column a task"
     names = [o.name for o in tasks]
     n = Counter((o[0], o[2]) for o in lines)
-    values = [[n[a,b]/max(1, len(rows)) for b in names] for a,rows in zip(names, test)]
+    values = [[n[a,b]/max(len(rows), 1) for b in names] for a,rows in zip(names, test)]
     return pd.DataFrame(values, pd.Index(names, name='task'), pd.Index(names, name='other'))
 
 def copied_fraction(

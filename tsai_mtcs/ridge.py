@@ -53,10 +53,14 @@ def best_temperature(
     ys:list, # `(n,)` positions of the true labels, each
 )->float: # One of `TEMPERATURES`
     "What to divide scores by so that their softmax gives the labels the greatest likelihood, the mean over several sets of rows"
-    pairs = [(s,y) for s,y in zip(scores, ys) if len(y)]
-    if not pairs: return 1.
-    def loss(t): return sum(F.cross_entropy(s/t, y, label_smoothing=1/(len(y)+2)) for s,y in pairs)
-    return min(TEMPERATURES.tolist(), key=lambda t: float(loss(t)))
+    losses = [_smoothed_losses(s, y) for s,y in zip(scores, ys) if len(y)]
+    return float(TEMPERATURES[int(sum(losses).argmin())]) if losses else 1.
+
+def _smoothed_losses(scores, y):
+    "Cross-entropy `(temperatures,)` with smoothed labels, at all temperatures at once"
+    t = TEMPERATURES.to(scores)
+    logits = (scores/t[:,None,None]).flatten(0, 1)
+    return F.cross_entropy(logits, y.repeat(len(t)), label_smoothing=1/(len(y)+2), reduction='none').view(len(t), -1).mean(1)
 
 # %% ../nbs/06a_ridge.ipynb #0a01ef16
 MANY = 3000 # rows, or feats if they are fewer, from which one factor takes the place of the singular vectors
@@ -110,7 +114,7 @@ class Ridge:
     ):
         self.rows,u = rows,rows.weight[:,None]
         self.mean,level = ((u*o).sum(0)/u.sum() for o in (rows.X, rows.targets))
-        Z,Y = u.sqrt()*(rows.X-self.mean),u.sqrt()*(rows.targets-level)
+        Z,Y = (rows.X-self.mean).mul_(u.sqrt()),u.sqrt()*(rows.targets-level)
         solve = _by_spectrum if min(Z.shape) <= MANY else _by_cholesky
         self.scale,self.penalty,self.scores,self.weight = solve(rows, Z, Y, penalty)
         self.bias = level-self.mean@self.weight

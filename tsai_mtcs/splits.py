@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 # %% ../nbs/00e_splits.ipynb #2f2e6019
 def as_splits(
-    splits, # `(train, test)` or `(train, valid, test)`, or a dict of these names; each row numbers, a mask of all rows or a slice; 'train': every row trains
+    splits, # `(train, test)`, `(train, valid, test)` or a dict of these names: row numbers, a mask of all rows or a slice; `test` may be empty; 'train': every row trains
     n:int, # Rows of the data set
     name:str='splits', # What to call the data in an error
 )->tuple: # `(train, valid, test)`, arrays of row numbers
@@ -21,7 +21,7 @@ def as_splits(
     expected = f"{name}: expected splits (train, test) or (train, valid, test)"
     if isinstance(splits, str) and splits == 'train': return np.arange(n), np.empty(0, np.int64), np.empty(0, np.int64)
     if isinstance(splits, dict):
-        if not {'train','test'} <= set(splits) <= {'train','valid','test'}:
+        if not {'train'} <= set(splits) <= {'train','valid','test'}:
             raise ValueError(f"{expected}, found {', '.join(map(str, splits))}")
         splits = [splits.get(o, ()) for o in ('train','valid','test')]
     try: splits = list(splits)
@@ -30,8 +30,7 @@ def as_splits(
     if len(splits) not in (2,3): raise ValueError(f"{expected}, found {len(splits)}")
     splits = [_rows(o, n, expected) for o in splits]
     train,valid,test = splits if len(splits) == 3 else (splits[0], np.empty(0, np.int64), splits[1])
-    for part,rows in dict(train=train, test=test).items():
-        if not len(rows): raise ValueError(f"{name}: the {part} split is empty; give it at least one row")
+    if not len(train): raise ValueError(f"{name}: the train split is empty; give it at least one row")
     rows = np.concatenate((train,valid,test))
     if rows.min() < 0 or rows.max() >= n:
         raise ValueError(f"{name}: expected row numbers in 0..{n-1}, found {rows.min()}..{rows.max()} in its splits")

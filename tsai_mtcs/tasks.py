@@ -7,6 +7,7 @@ __all__ = ['RESERVED', 'TaskSpec', 'Task', 'hold_out', 'from_dls', 'from_frame',
 
 # %% ../nbs/00_tasks.ipynb #9a935629
 import math, numbers, warnings
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,8 @@ def _check_spec(o):
     need(min(o.std) > 0, '`std` above 0', o.std)
 
 # %% ../nbs/00_tasks.ipynb #f1f1983c
-RESERVED = ('mean','accuracy','balanced_accuracy','train_loss','valid_loss','cls_loss','sharing_loss','epoch','time','rows','loss')
+RESERVED = ('mean','accuracy','balanced_accuracy','test_accuracy','train_loss','valid_loss','test_loss','cls_loss','sharing_loss','matched',
+            'epoch','time','rows','loss')
 
 class Task:
     "One labelled data set: name, series, labels and the split of its rows"
@@ -76,7 +78,7 @@ class Task:
         name:str, # A name of its own among the tasks that are trained together; none of `RESERVED`
         X, # Series, as `as_series` takes them
         y, # A label a series: text, a number, a tuple of them, anything hashable
-        splits=None, # `(train, test)` or `(train, valid, test)`: row numbers, masks or slices; 'train': every row trains; `None`: a stratified fifth is the test split
+        splits=None, # `(train, test)` or `(train, valid, test)`, see `as_splits`; 'train': every row trains; `None`: a stratified fifth is the test split
         groups=None, # What each row belongs to, such as a machine, none of which may be on two sides of a split; `None`: every row stands for itself
     ):
         self.name = _as_name(name)
@@ -142,8 +144,8 @@ def hold_out(
     if not len(valid):
         warnings.warn(f"task '{task.name}': every label has one training row, none can be held out; it has no validation split",
                       TaskWarning, stacklevel=2)
-    new = object.__new__(Task)
-    new.__dict__ = {**task.__dict__, 'train':train, 'valid':valid, '_spec':None}
+    new = copy(task)
+    new.train,new.valid,new._spec = train,valid,None # the statistics are those of fewer rows
     return new
 
 # %% ../nbs/00_tasks.ipynb #6837312a
