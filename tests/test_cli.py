@@ -13,6 +13,7 @@ from helpers import exit_code, forked, write_archive
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
 
 EPOCHS = 6
 TRAIN = f'train --archive archive --tasks waves,machine --epochs {EPOCHS} --fit one_cycle --bs 8 --out'
@@ -191,3 +192,14 @@ def test_groups_are_a_table_json_and_a_picture(folder, whole, monkeypatch, capsy
     assert (folder/'groups.png').read_bytes()[:4] == b'\x89PNG'
     assert main(['groups', 'whole', '--out', 'groups.txt']) == 2 and '.png' in capsys.readouterr().err
     assert main(['groups', 'archive']) == 2 and 'no run.json' in capsys.readouterr().err
+
+def test_a_task_is_added_and_used(tmp_path, capsys):
+    synth_learner().save_pretrained(tmp_path/'model')
+    task = synth_task('new', dict(a='sine', b='square'), n=24)
+    (tmp_path/'pump.csv').write_text('\n'.join(','.join([o, *map(str, x[0])]) for o,x in zip(task.y, task.X)))
+    assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'pump.csv'), '--out', str(tmp_path/'grown')]) == 0
+    assert "learned as the task 'pump'" in capsys.readouterr().out
+    assert main(['predict', str(tmp_path/'grown'), str(tmp_path/'pump.csv'), '--task', 'pump', '--labelled']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'row,label,a,b' and sum(o.split(',')[1] == y for o,y in zip(lines[1:], task.y)) > 18
+    assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'none.csv')]) == 2

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from .bench.cli import add_commands
+from .cli_add import add_command
 from .cli_files import read_series
 from .cli_run import SETTINGS, check_settings, load_tasks, read_run, write_run, write_text
 from .files import write_whole
@@ -177,6 +178,7 @@ _EXAMPLES = """examples:
   mtcs groups run
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
+  mtcs add run --data pump.tsv --name pump
   mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
@@ -216,6 +218,7 @@ def make_parser():
             'the task whose labels to predict' if f is predict else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
         add('--labelled', action='store_true', help="text: the first value of a line is a label, as in the archive's files; it is left out")
         add('--out', help=f'{what} file to write' + ('; left out: standard output' if f is predict else '; left out: beside the file'))
+    add_command(command)
     add_commands(command)
     return parser
 
