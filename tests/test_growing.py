@@ -89,6 +89,11 @@ class TestNewTask:
         task = site('new', dict(x='sine', y='square'), train=2)
         assert torch.equal(add_task(model, task).head.weight, add_task(model, task, strength=0).head.weight)
 
+    def test_a_row_a_label_is_fitted_closely(self, model):
+        task = site('new', dict(x='sine', y='square', z='fast'), train=3, seed=5)
+        grown = add_task(model, task, strength=0)
+        assert (grown.predict(task.X[task.train], 'new')[0] == task.y[task.train]).all()
+
     def test_strength_is_one_of_those_tried(self, model, newcomer):
         X = torch.from_numpy(model.embed(newcomer.X[newcomer.train], task='north')).double()
         rows = Rows(X, torch.from_numpy(newcomer.codes[newcomer.train]), 3, torch.ones(6).double())
