@@ -2,14 +2,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import exit_code, forked
 from tsai_mtcs.bench.kinds import ClassifierMethod
 from tsai_mtcs.bench.methods import METHODS
 from tsai_mtcs.bench.records import FILE, read_failures, read_results
@@ -76,27 +74,31 @@ def test_two_jobs_at_a_time_find_the_same(tmp_path):
     methods = [small('mtl'), small('mtl-single'), 'dtw']
     pd.testing.assert_frame_equal(ordered(run(methods, tmp_path/'a')), ordered(run(methods, tmp_path/'b', n_jobs=2)))
 
-KILLED = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import test_benchmark as t
-class Slow(t.Majority):
+class Killed(Majority):
+    "Kills its process after a number of predictions"
+    left = 0
     def predict(self, X):
-        time.sleep(.5)
+        Killed.left -= 1
+        if Killed.left < 0: os.kill(os.getpid(), signal.SIGKILL)
         return super().predict(X)
-t.run([t.replace(t.MAJORITY, make=lambda seed: Slow())], Path(sys.argv[1]), seeds=range(30))
-"""
 
-def test_killed_between_two_jobs(tmp_path):
-    process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', KILLED, str(tmp_path), os.path.dirname(__file__)])
-    while process.poll() is None and (not (tmp_path/FILE).exists() or len(lines(tmp_path)) < 3): time.sleep(.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = len(read_results(tmp_path))
-    assert 2 <= kept < 60
-    df = run([MAJORITY], tmp_path, seeds=range(30))
-    assert len(df) == 60 and not df.duplicated(SAME[:3]).any() and len(lines(tmp_path)) == 61
+def test_killed_at_several_moments(tmp_path):
+    "Each time it continues where it was, however little it had done"
+    killed,done = replace(MAJORITY, make=lambda seed: Killed()),0
+    for left in (0, 0, 1, 3, 10):
+        Killed.left = left
+        assert exit_code(forked(lambda: run([killed], tmp_path, seeds=range(10)))) == -signal.SIGKILL
+        done += left
+        assert len(lines(tmp_path)) == 1+done
+    df = run([MAJORITY], tmp_path, seeds=range(10))
+    assert len(df) == 20 and not df.duplicated(SAME[:3]).any() and len(lines(tmp_path)) == 21
+
+@pytest.mark.parametrize('half', [1, .5, .01])
+def test_killed_while_it_writes_a_line(tmp_path, half):
+    whole = run([MAJORITY], tmp_path, seeds=range(3))
+    *kept,last = lines(tmp_path)
+    (tmp_path/FILE).write_bytes(b''.join(kept)+last[:max(1, int(half*len(last))-1)])
+    pd.testing.assert_frame_equal(ordered(run([MAJORITY], tmp_path, seeds=range(3))), ordered(whole))
 
 def test_records_keep_identifiers_and_tables_show_names(tmp_path):
     "A job that has ended is known by the identifier of its method, whatever tables call it"

@@ -87,7 +87,8 @@ def test_interrupted_it_leaves_the_old_heads(fitted, sites, monkeypatch):
     (dict(same=[(('ItalyPowerDemand 1',7), ('ItalyPowerDemand 2',0))]), 'has no label 7'),
     (dict(never=[(('ItalyPowerDemand 1',0), ('ItalyPowerDemand 1',1))]), 'labels of two tasks'),
     (dict(prior=-np.ones((3,3))), 'numbers from 0 on'), (dict(prior=np.ones(3)), 'found shape'),
-    (dict(class_weights='even'), "'balanced'"), (dict(strength=-1.), 'strength of at least 0'), (dict(strength=float('nan')), 'strength of at least 0')])
+    (dict(class_weights='even'), "'balanced'"), (dict(strength=-1.), 'strength of at least 0'),
+    (dict(strength=float('nan')), 'strength of at least 0')])
 def test_what_makes_no_sense_is_refused(fitted, known, match):
     with pytest.raises(ValueError, match=match): fitted.fit_heads(**known)
 
@@ -119,7 +120,8 @@ def test_balanced_weights_help_the_rare_label():
 
 
 def random_rows(n, feats, n_labels, gen):
-    return Rows(torch.randn(n, feats, generator=gen, dtype=torch.float64), torch.arange(n)%n_labels, n_labels, torch.rand(n, generator=gen, dtype=torch.float64)+.5)
+    return Rows(torch.randn(n, feats, generator=gen, dtype=torch.float64), torch.arange(n)%n_labels, n_labels,
+                torch.rand(n, generator=gen, dtype=torch.float64)+.5)
 
 
 def dense(ridges, groups, strength):
@@ -148,7 +150,8 @@ def dense(ridges, groups, strength):
 def test_coupled_heads_equal_a_dense_solve(seed):
     gen, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     feats = int(rng.integers(3, 25))
-    ridges = [Ridge(random_rows(int(rng.integers(4, 40)), feats, int(rng.integers(2, 5)), gen), float(10**rng.uniform(-2, 1))) for _ in range(int(rng.integers(2, 5)))]
+    ridges = [Ridge(random_rows(int(rng.integers(4, 40)), feats, int(rng.integers(2, 5)), gen), float(10**rng.uniform(-2, 1)))
+              for _ in range(int(rng.integers(2, 5)))]
     groups = [1+rng.permutation(5)[:o.rows.n_labels] for o in ridges]
     for o in groups:
         o[rng.random(len(o)) < .3] = -1  # labels without a group
@@ -162,7 +165,8 @@ def test_coupled_heads_equal_a_dense_solve(seed):
 
 def test_sizes_at_the_edge():
     gen = torch.Generator().manual_seed(0)
-    for tasks in ([random_rows(3, 5, 3, gen)], [random_rows(4, 5, 1, gen), random_rows(2, 5, 2, gen)], [random_rows(2, 50, 2, gen) for _ in range(3)]):
+    for tasks in ([random_rows(3, 5, 3, gen)], [random_rows(4, 5, 1, gen), random_rows(2, 5, 2, gen)],
+                  [random_rows(2, 50, 2, gen) for _ in range(3)]):
         for o in (share_heads(tasks), share_heads(tasks, strength=2.)):
             assert all(torch.isfinite(w).all() and torch.isfinite(b).all() for w, b in o.heads)
 

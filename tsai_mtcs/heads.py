@@ -10,7 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn, Tensor
+from torch import nn
 
 from .labels import LabelSpace
 
@@ -54,7 +54,7 @@ class MultiHead(nn.Module):
     def weight(self): return self.last.weight
 
     def forward(self, z):
-        "Logits `(bs, labels)` over the whole label space from embeddings `(bs, feats)`, or `(bs, tasks, feats)` of which each task reads its own"
+        "Logits `(bs, labels)` over the whole label space, of embeddings `(bs, feats)` or `(bs, tasks, feats)`: one for each task"
         if self.hidden and z.ndim == 2: z = z[:,None].expand(-1, len(self.space.specs), -1)
         for layer in self.hidden: z = F.gelu(layer(z))
         return self.last(z, self.space.owner if z.ndim == 3 else None)
