@@ -136,13 +136,12 @@ def predict(self:MTCSModel,
 )->tuple: # Labels `(n,)` and probabilities `(n, labels of the task)`
     "Labels of one task and their probabilities; `ValueError` for an unknown task or other variables than the task has"
     k = self.space.task(task)
-    spec,block = self.space.specs[k],self.space.block(task)
+    spec = self.space.specs[k]
     X = spec.scale(X)
     if not spec.len <= 2*X.shape[-1] <= 4*spec.len:
         warn(f"task '{task}' was trained on series of up to {spec.len} steps, these have up to {X.shape[-1]}; "
              "resample them to that length if they show the same at another rate", TaskWarning, stacklevel=2)
-    own = torch.arange(block.start, block.stop, device=self.space.owner.device) # the other heads can't touch even the rounding
-    probs = _finite(self.in_batches(lambda x: self(x, own)[:,block].float().softmax(1), X, steps, progress, bf16), 'prediction')
+    probs = _finite(self.in_batches(lambda x: self.head.of(self.backbone(x), k).float().softmax(1), X, steps, progress, bf16), 'prediction')
     return label_array([spec.labels[i] for i in probs.argmax(1)]), probs
 
 # %% ../nbs/07_model.ipynb #c22e1fde
