@@ -62,16 +62,22 @@ def test_loaders_say_what_is_wrong_with_tasks(tasks, said):
     with pytest.raises(ValueError) as e: loaders(tasks)
     assert said in str(e.value)
 
-SETTINGS = [(loaders, dict(schedule='even')), (loaders, dict(schedule='temperature', temperature=0)),
-            (loaders, dict(schedule='temperature', temperature=-1.)),
-            (loaders, dict(bs=0)), (loaders, dict(valid_pct=1.)), (loaders, dict(valid_pct=-.1)),
-            (learner, dict(sharing='paper', alpha=-1)), (learner, dict(sharing='paper', relevance='dot')),
-            (learner, dict(sharing='paper', distance='median')), (learner, dict(sharing='paper', pairs='some')),
-            (learner, dict(n_layers=0)), (learner, dict(arch='Unknown'))]
+SETTINGS = [(loaders, dict(schedule='even'), "no schedule 'even'; known: proportional, uniform"),
+            (loaders, dict(schedule='temperature', temperature=0), 'expected a temperature above 0, found 0'),
+            (loaders, dict(schedule='temperature', temperature=-1.), 'expected a temperature above 0, found -1.0'),
+            (loaders, dict(bs=0), 'expected batches .* at least one.*found bs=0'),
+            (loaders, dict(valid_pct=1.), 'between 0 and 1 to hold out, found 1.0'),
+            (loaders, dict(valid_pct=-.1), 'between 0 and 1 to hold out, found -0.1'),
+            (learner, dict(sharing='paper', alpha=-1), 'expected a finite alpha of at least 0, found -1'),
+            (learner, dict(sharing='paper', relevance='dot'), "no relevance 'dot'; known: probabilities, cosine, covariance"),
+            (learner, dict(sharing='paper', distance='median'), "'median'.*mse, l2"),
+            (learner, dict(sharing='paper', pairs='some'), "'some'.*all, target"),
+            (learner, dict(n_layers=0), 'at least one layer, found n_layers=0'),
+            (learner, dict(arch='Unknown'), "no architecture 'Unknown'.*known: .*InceptionTimePlus")]
 
-@pytest.mark.parametrize('make,setting', SETTINGS, ids=lambda o: str(o) if isinstance(o, dict) else '')
-def test_settings_out_of_range(make, setting):
-    with pytest.raises(ValueError, match='expected|there is no'): make([random_task('gait'), random_task('alarm')], **setting)
+@pytest.mark.parametrize('make,setting,said', SETTINGS, ids=lambda o: str(o) if isinstance(o, dict) else '')
+def test_settings_out_of_range(make, setting, said):
+    with pytest.raises(ValueError, match=said): make([random_task('gait'), random_task('alarm')], **setting)
 
 def test_one_task_trains_and_shares_nothing():
     learn = learner([random_task('gait')], sharing='paper', alpha=9., tau=0.)

@@ -12,7 +12,7 @@ from fastai.interpret import ClassificationInterpretation
 from fastai.learner import load_learner
 from fastai.metrics import F1Score, error_rate
 from fastai.torch_core import set_seed, trainable_params
-from helpers import quiet, quiet_learner, random_task, same, weights
+from helpers import CPUMixedPrecision, quiet, quiet_learner, random_task, same, weights
 from tsai.models.FCNPlus import FCNPlus
 from tsai.models.InceptionTimePlus import InceptionTimePlus
 from tsai.models.ResNetPlus import ResNetPlus
@@ -161,13 +161,17 @@ def test_mixup():
 
 @pytest.mark.filterwarnings('ignore')
 def test_mixed_precision():
-    learn = quiet_learner(sharing='paper', tau=1.2).to_fp16()
-    before = weights(learn.model)
-    learn.fit(1)
-    assert np.isfinite(learn.recorder.values).all() and not same(before, weights(learn.model))
-    assert {o.dtype for o in learn.model.parameters()} == {torch.float32}
+    "Convolutions in half precision and weights in float32, with nearly the same result; `to_fp32` ends it"
+    seen = []
+    plain,learn = (quiet_learner(sharing='paper', tau=1.2, cbs=cbs) for cbs in (None, CPUMixedPrecision()))
+    learn.model.register_forward_hook(lambda module, args, out: seen.append(out.dtype) if module.training else None)
+    for o in (plain, learn): o.fit(1)
+    assert set(seen) == {torch.bfloat16} and {o.dtype for o in learn.model.parameters()} == {torch.float32}
+    assert np.allclose(learn.recorder.losses, plain.recorder.losses, rtol=.05) and not same(weights(plain.model), weights(learn.model))
     assert not learn.to_fp32()._grab_cbs(MixedPrecision)
+    seen.clear()
     learn.fit(1)
+    assert set(seen) == {torch.float32}
 
 def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     "Three epochs, or one that is saved and two that another learner adds"
@@ -186,13 +190,19 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
-@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(sharing=None, n_layers=2),
-                                dict(sharing=None), dict(sharing='paper', relevance='cosine'),
-                                dict(sharing='paper', pairs='target', distance='l2')], ids=str)
-def test_settings(kw):
-    learn = quiet_learner(**kw)
-    learn.fit(1)
-    assert np.isfinite(learn.recorder.values).all() and len(learn.validate_tasks()) == 3
+def test_the_size_of_the_encoder_and_of_the_heads():
+    learn = quiet_learner(arch_config=dict(vars=1, hidden=4, feats=8, depth=2), n_layers=2)
+    assert learn.embed(synth_tasks()[0]).shape == (48,8) and len(learn.model.backbone.blocks) == 2+1
+    assert learn.model.head(torch.zeros(3,8)).shape == (3,5) and learn.model.head.config['n_layers'] == 2
+
+@pytest.mark.parametrize('kw', [dict(relevance='cosine'), dict(relevance='covariance'), dict(pairs='target'), dict(distance='l2'),
+                                dict(alpha=.5), dict(tau=.5)], ids=str)
+def test_settings_of_the_sharing_loss_change_what_it_trains(kw):
+    def trained(**kwargs):
+        learn = quiet_learner(**{'sharing':'paper', 'tau':1.1, **kwargs})
+        learn.fit(1, 1e-2)
+        return weights(learn.model)
+    assert same(trained(), trained()) and not same(trained(), trained(**kw))
 
 def test_user_loss():
     class Loss(torch.nn.CrossEntropyLoss): activation = staticmethod(torch.sigmoid)
