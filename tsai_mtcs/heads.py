@@ -59,12 +59,12 @@ class MultiHead(nn.Module):
         for layer in self.hidden: z = F.gelu(layer(z))
         return self.last(z, self.space.owner if z.ndim == 3 else None)
 
-    def of(self, z, k):
-        "Logits `(bs, labels of the task)` of task number `k`: the other heads have no part in them, not even in their rounding"
-        if z.ndim == 3: z = z[:,k]
+    def of_task(self, z, k):
+        "Logits `(bs, labels of the task)` of task number `k` alone, from its embeddings `(bs, feats)`"
         for layer in self.hidden: z = F.gelu(F.linear(z, layer.weight[k], layer.bias[k]))
-        block = slice(*self.space.offsets[k:k+2])
-        return F.linear(z, self.weight[block].clone(), None if self.last.bias is None else self.last.bias[block]) # a copy is aligned alike
+        own = slice(*self.space.offsets[k:k+2])
+        weight = self.weight[own].clone() # in memory a copy begins where any other does, and rounding can depend on that
+        return F.linear(z, weight, None if self.last.bias is None else self.last.bias[own])
 
 # %% ../nbs/05_heads.ipynb #2d403c74
 class MultiTaskLoss(nn.Module):
