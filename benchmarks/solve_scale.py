@@ -4,8 +4,8 @@
     python benchmarks/solve_scale.py --tasks 1000 --labels 10 --feats 10000 --threads 2 --out benchmarks/results/solve_scale.csv
 
 The embeddings are synthetic, in float32: every task has `--rows` rows a label around a centre for each label, in a place of its own.
-The tasks of a family have the place and the centres in common, in an order of their own; the others share nothing. A line of the CSV is a run; memory is the largest resident
-set of the process, the embeddings included.
+The tasks of a family have the place and the centres in common, in an order of their own; the others share nothing. A line of the CSV
+is a run; memory is the largest resident set of the process, the embeddings included.
 """
 import argparse, csv, os, resource, time
 from pathlib import Path
@@ -16,7 +16,8 @@ import torch
 from tsai_mtcs.ridge import Rows
 from tsai_mtcs.shared_heads import share_heads
 
-FIELDS = ['tasks','labels','feats','rows','families','family','threads','seconds','cpu_seconds','embeddings_gb','peak_gb','right','wrong','possible']
+FIELDS = ['tasks','labels','feats','rows','families','family','threads','seconds','cpu_seconds','embeddings_gb','peak_gb',
+          'right','wrong','possible']
 
 
 def make(args):
@@ -46,7 +47,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default, text in (('tasks', 1000, 'tasks'), ('labels', 10, 'labels of each'), ('feats', 10000, 'feats of an embedding'),
                                 ('rows', 3, 'training rows a label'), ('families', 20, 'families of tasks with the same labels'),
-                                ('family', 5, 'tasks of a family'), ('threads', os.cpu_count(), "PyTorch's threads"), ('seed', 0, 'seed of the embeddings')):
+                                ('family', 5, 'tasks of a family'), ('threads', os.cpu_count(), "PyTorch's threads"),
+                                ('seed', 0, 'seed of the embeddings')):
         parser.add_argument('--'+name, type=int, default=default, help=f'{text} (default: %(default)s)')
     parser.add_argument('--signal', type=float, default=.2, help="size of a centre's entries; noise has 1 (default: %(default)s)")
     parser.add_argument('--place', type=float, default=.7, help="size of a place's entries (default: %(default)s)")
@@ -60,7 +62,8 @@ def main():
     grouped = found.groups >= 0
     together, right = pairs(found.groups[grouped]), pairs((found.groups*len(meaning)+meaning)[grouped])
     line = dict({o: getattr(args, o) for o in FIELDS if hasattr(args, o)}, seconds=round(seconds, 1),
-                cpu_seconds=round(now.ru_utime+now.ru_stime-use.ru_utime-use.ru_stime, 1), embeddings_gb=round(sum(o.X.nbytes for o in rows)/2**30, 2),
+                cpu_seconds=round(now.ru_utime+now.ru_stime-use.ru_utime-use.ru_stime, 1),
+                embeddings_gb=round(sum(o.X.nbytes for o in rows)/2**30, 2),
                 peak_gb=round(now.ru_maxrss/2**20, 2), right=right, wrong=together-right, possible=pairs(meaning))
     print(line)
     if not args.out: return
