@@ -10,7 +10,7 @@ One model of all data sets, on the embeddings of the kernel encoder and of a sma
     SVM      `CalibratedClassifierCV(SVC)` (Platt's scaling, five folds or as many as the rarest label has rows) on standardised embeddings
 
 A line of the CSV is a data set, seed, encoder and classifier: accuracy and expected calibration error (15 bins) on the test rows. A run
-that is started again goes on.
+that is started again continues.
 """
 import argparse, csv
 from pathlib import Path

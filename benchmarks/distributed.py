@@ -32,7 +32,8 @@ def run(args):
         def after_train(self): self.spent = self.now()-self.start
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     set_seed(0)
-    loaders = lambda n: MultiTaskDataLoaders.from_tasks(bundled_tasks(BUNDLED), bs=args.bs, schedule='uniform', steps=n, device='cpu').unwatched()
+    loaders = lambda n: MultiTaskDataLoaders.from_tasks(bundled_tasks(BUNDLED), bs=args.bs, schedule='uniform', steps=n,
+                                                        device='cpu').unwatched()
     learn,clock = mtcs_learner(loaders(2*args.world)),Clock()
     with learn.no_bar(), learn.no_logging():
         with learn.distrib_ctx(): learn.fit(1)
@@ -46,7 +47,8 @@ def run(args):
 
 def launch(args, processes, threads):
     "Seconds and CPU seconds of one run, and the number of parameters"
-    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else [sys.executable]
+    start = ([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1
+             else [sys.executable])
     own = ['--world', args.world, '--steps', args.steps, '--bs', args.bs]
     env = {**os.environ, 'MTCS_BENCHMARK_RUN':'1', 'OMP_NUM_THREADS':str(threads), 'PYTHONWARNINGS':'ignore'}
     out = subprocess.run([*start, __file__, *map(str, own)], env=env, capture_output=True, text=True)
@@ -60,7 +62,8 @@ def main(args):
     show = lambda o: f'{statistics.median(o):.2f} ({min(o):.2f} to {max(o):.2f})'
     for i,(processes,threads) in enumerate(settings):
         seconds,cpu,n = zip(*(o[i] for o in runs))
-        print(f'processes {processes}, threads of each {threads}: {show(seconds)} s, {show(cpu)} CPU s for {args.steps} batches of {args.bs}')
+        print(f'processes {processes}, threads of each {threads}: {show(seconds)} s, {show(cpu)} CPU s for '
+              f'{args.steps} batches of {args.bs}')
     print(f'{n[0]:,.0f} parameters: in a step each rank sends {n[0]*4*2*(args.world-1)/args.world/1e6:.1f} MB')
 
 

@@ -43,10 +43,12 @@ if __name__ == '__main__':
     times = {name: [] for name in runs}
     for _ in range(args.repeats):
         for name,f in runs.items(): times[name].append(timed(f, args.device))
-    print(f'{len(tasks)} data sets, {sum(len(X) for X in scaled)} rows, torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads')
+    print(f'{len(tasks)} data sets, {sum(len(X) for X in scaled)} rows, torch {torch.__version__}, {args.device}, '
+          f'{torch.get_num_threads()} threads')
     for name,ts in times.items():
         ratios = [a/b for a,b in zip(times['plain, float32'], ts)]
-        print(f'{name:16} {statistics.median(ts):7.1f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
+        print(f'{name:16} {statistics.median(ts):7.1f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast '
+              f'as plain ({min(ratios):.2f} to {max(ratios):.2f})')
     for name in formats:
         apart = max(abs(a-b).max()/b.std() for a,b in zip(embeddings[name], embeddings['plain']))
         print(f'{name}: largest difference over standard deviation {apart:.1e}')

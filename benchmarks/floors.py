@@ -78,7 +78,8 @@ def table(plan, lens, rates):
     "Lines of a table: floors in each format whose rate is known"
     for dtype in [o for o in SIZE if o in rates]:
         f = floors(plan, lens, rates, dtype)
-        yield f'{dtype:9} {f.ops/1e9:10,.1f} GFLOP {f.moved/1e9:7.2f} GB   arithmetic {f.arithmetic*1000:11,.2f} ms   bytes {f.bytes*1000:10,.2f} ms'
+        yield (f'{dtype:9} {f.ops/1e9:10,.1f} GFLOP {f.moved/1e9:7.2f} GB   '
+               f'arithmetic {f.arithmetic*1000:11,.2f} ms   bytes {f.bytes*1000:10,.2f} ms')
 
 
 if __name__ == '__main__':
@@ -93,7 +94,9 @@ if __name__ == '__main__':
     tasks = load(args)
     lens,plan = [o.spec.len for o in tasks],epoch_plan([len(o.train) for o in tasks], 32)
     here = rates(args.device)
-    print(f'{len(tasks)} data sets, {len(plan)} steps an epoch, {args.epochs} epochs; this machine ({args.device}, {torch.get_num_threads()} threads): {in_words(here)}')
+    print(f'{len(tasks)} data sets, {len(plan)} steps an epoch, {args.epochs} epochs; this machine ({args.device}, '
+          f'{torch.get_num_threads()} threads): {in_words(here)}')
     for name,rate in dict(here=here, H100=H100).items():
         for line in table(plan*args.epochs, lens, rate): print(f'{name:5} the whole run  {line}')
-        for line in table([plan[0]], [sum(len(r)*lens[k] for k,r in plan)/sum(len(r) for _,r in plan)]*len(lens), rate): print(f'{name:5} a mean step     {line}')
+        for line in table([plan[0]], [sum(len(r)*lens[k] for k,r in plan)/sum(len(r) for _,r in plan)]*len(lens), rate):
+            print(f'{name:5} a mean step     {line}')

@@ -25,7 +25,8 @@ from tsai_mtcs.kernel_features import rocket_features
 from tsai_mtcs.kernels import KernelEncoder
 from tsai_mtcs.tasks import Task, hold_out
 
-PARTS = {'hydra': ['hydra'], 'minirocket+hydra': ['minirocket', 'hydra'], 'multirocket': ['multirocket'], 'multirocket+hydra': ['multirocket', 'hydra']}
+PARTS = {'hydra': ['hydra'], 'minirocket+hydra': ['minirocket', 'hydra'], 'multirocket': ['multirocket'],
+         'multirocket+hydra': ['multirocket', 'hydra']}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', help='folder of the UCR archive; left out: the data sets bundled with aeon')
@@ -50,7 +51,8 @@ def timed(f):
 def speed(args):
     "A row a length and kind of kernels: seconds of both and their ratio"
     torch.set_num_threads(args.threads)
-    theirs = dict(minirocket=MiniRocket(5000, random_state=0, n_jobs=args.threads), multirocket=MultiRocket(6250, random_state=0, n_jobs=args.threads),
+    theirs = dict(minirocket=MiniRocket(5000, random_state=0, n_jobs=args.threads),
+                  multirocket=MultiRocket(6250, random_state=0, n_jobs=args.threads),
                   hydra=HydraTransformer(random_state=0, n_jobs=args.threads))
     for steps in (80, 250, 577):
         X = walks(args.rows, steps)
@@ -70,7 +72,8 @@ def difference(steps=250):
     X = walks(100, steps)
     theirs = MiniRocket(5000, random_state=0).fit(X)
     _,_,dils,counts,biases = theirs.parameters
-    ours = rocket_features(torch.from_numpy(X), torch.full((100,), steps), torch.from_numpy(np.log(dils)/np.log((steps-1)/8)), counts.tolist(),
+    ours = rocket_features(torch.from_numpy(X), torch.full((100,), steps), torch.from_numpy(np.log(dils)/np.log((steps-1)/8)),
+                           counts.tolist(),
                            torch.zeros(len(dils), 28, dtype=torch.long), torch.from_numpy(biases))
     return float(np.abs(ours.numpy()-theirs.transform(X)).max())
 
@@ -85,7 +88,9 @@ def accuracies(encoder, task, stretch=None):
     "Accuracy on held-out training rows, and of all training rows on the test rows"
     part = hold_out(task, 1/3, seed=0)
     Z = features(encoder, task, np.arange(len(task.y)), stretch)
-    def score(train, test): return make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-3, 3, 10))).fit(Z[train], task.y[train]).score(Z[test], task.y[test])
+    def score(train, test):
+        classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-3, 3, 10)))
+        return classifier.fit(Z[train], task.y[train]).score(Z[test], task.y[test])
     return score(part.train, part.valid), score(task.train, task.test)
 
 
@@ -97,7 +102,8 @@ def stretched(task, steps):
 
 def encoders(args, tasks):
     "Pairs of a name and what gives a task's encoder and the length to stretch to"
-    def fit(tasks, parts=('minirocket',)): return KernelEncoder(1, parts, seed=args.seed).fit_rows(MultiTaskDataLoaders.from_tasks(tasks, device='cpu'))
+    def fit(tasks, parts=('minirocket',)):
+        return KernelEncoder(1, parts, seed=args.seed).fit_rows(MultiTaskDataLoaders.from_tasks(tasks, device='cpu'))
     one,even = fit(tasks),fit([stretched(o, 384) for o in tasks])
     yield 'own', lambda task: (fit([task]), None)
     yield 'one', lambda task: (one, None)

@@ -83,14 +83,17 @@ def kill_training(n, epochs):
         resumed = (Path(out)/'run.json').exists()
         code,_ = forked(command('train', '--resume', '--out', out) if resumed else run(out))
         good = code == 0 and kept(out) == want
-        if not good: print(f'train, killed after {after:.3f} of {seconds:.3f} s: exit code {code}, {"other files" if code == 0 else "not resumed"}', flush=True)
+        if not good:
+            print(f'train, killed after {after:.3f} of {seconds:.3f} s: exit code {code}, {"other files" if code == 0 else "not resumed"}',
+                  flush=True)
         equal += good
         whole += not list(Path(out).glob('.*'))
     return dict(what='train', moments=n, killed=killed, equal=equal, tidy=whole, seconds=seconds)
 
 def kill_benchmark(n):
     "How many killed and restarted benchmarks have the results and tables of the one that nothing disturbed"
-    run = lambda out: command('benchmark', '--methods', 'mtl,mtl-single', '--tasks', 'waves,machine', '--archive', 'archive', '--seeds', '0,1', '--out', out)
+    run = lambda out: command('benchmark', '--methods', 'mtl,mtl-single', '--tasks', 'waves,machine', '--archive', 'archive', '--seeds',
+                              '0,1', '--out', out)
     seconds = undisturbed(run, 'bench')
     def kept(out):
         scores = mtcs.read_results(out)[SAME].sort_values(SAME[:3]).to_csv()
@@ -135,7 +138,8 @@ if __name__ == '__main__':
     os.environ['XDG_CACHE_HOME'] = root
     write_archive(Path('archive'))
     mtcs.mtcs_learner = partial(mtcs.mtcs_learner, arch_config=TINY)
-    for o in ('mtl','mtl-single'): METHODS[o] = replace(METHODS[o], settings={**METHODS[o].settings, 'arch_config':TINY, 'epochs':2, 'device':'cpu'})
+    for o in ('mtl','mtl-single'):
+        METHODS[o] = replace(METHODS[o], settings={**METHODS[o].settings, 'arch_config':TINY, 'epochs':2, 'device':'cpu'})
     print(f'{"":10} moments  killed  as undisturbed  no .part left  seconds of a run')
     bad = 0
     for f,n in ((partial(kill_training, epochs=args.epochs), args.train), (kill_benchmark, args.benchmark), (kill_saving, args.save)):

@@ -34,7 +34,8 @@ def write(path, gb, length, piece=8192):
     "Noise around one of four levels, the label's"
     n = int(gb*1e9/4/length)
     X,rng = np.lib.format.open_memmap(path, 'w+', np.float32, (n,1,length)),np.random.default_rng(0)
-    for i in range(0, n, piece): X[i:i+piece] = rng.standard_normal((len(X[i:i+piece]),1,length), np.float32)+np.arange(i, min(i+piece, n))[:,None,None]%4
+    for i in range(0, n, piece):
+        X[i:i+piece] = rng.standard_normal((len(X[i:i+piece]),1,length), np.float32)+np.arange(i, min(i+piece, n))[:,None,None]%4
     X.flush()
     with path.open('rb') as f:
         os.fsync(f.fileno())
@@ -75,7 +76,8 @@ def measure_memory(path, args):
 def measure_speed(path, args):
     "Seconds of epochs and of batches alone, from the file and from memory"
     X = np.load(path, mmap_mode='r')
-    learners = dict(file=make_learner(make_task(X), args.steps), memory=make_learner(make_task(np.array(X[:int(args.part*len(X))])), args.steps))
+    learners = dict(file=make_learner(make_task(X), args.steps),
+                    memory=make_learner(make_task(np.array(X[:int(args.part*len(X))])), args.steps))
     for learn in learners.values(): fit(learn)
     fits = [{name: timed(fit, learn) for name,learn in learners.items()} for _ in range(args.repeats)]
     for learn in learners.values(): learn.dls.train.steps = 1001
@@ -92,8 +94,10 @@ if __name__ == '__main__':
         write(path, args.gb, args.length)
         memory,speed = child('memory'),child('speed')
     finally: path.unlink(missing_ok=True)
-    print(f'{args.gb} GB of series of {args.length} steps; {args.part*args.gb:.1f} GB of them in memory; {memory["start"]:.1f} s to check the file, take its statistics and make a learner')
-    print('anonymous memory: {imports:.0f} MB after imports, {started:.0f} MB to the start, {peak:.0f} MB in all'.format(**{k: v/1e6 for k,v in memory.items()}))
+    print(f'{args.gb} GB of series of {args.length} steps; {args.part*args.gb:.1f} GB of them in memory; {memory["start"]:.1f} s to check '
+          'the file, take its statistics and make a learner')
+    mb = {k: v/1e6 for k,v in memory.items()}
+    print('anonymous memory: {imports:.0f} MB after imports, {started:.0f} MB to the start, {peak:.0f} MB in all'.format(**mb))
     said = lambda values: f'{statistics.median(values):8.2f} ({min(values):.2f} to {max(values):.2f})'
     for what,runs in speed.items():
         n = args.steps if what == 'step' else 1000

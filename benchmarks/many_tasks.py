@@ -4,8 +4,8 @@
     python benchmarks/many_tasks.py --tasks 2,15,128,1000,10000 --repeats 3 --plot benchmarks/results/many_tasks.png
 
 Synthetic tasks of 32 rows, `--len` steps long, which share their values, so that the number of tasks is all that changes.
-Each number of tasks is run without sharing, with the sharing loss of all pairs (up to `--all-up-to` tasks) and with
-`--partners` drawn ones, in turn. Every fit of `--steps` steps is timed between its second and its last batch. Prints
+Each number of tasks is run without sharing, with the sharing loss of all pairs and by matches (up to `--all-up-to` tasks) and
+with `--partners` drawn ones, in turn. Labels are matched in the first step, which is not timed. Every fit of `--steps` steps is timed between its second and its last batch. Prints
 milliseconds a step (median, least and most), what sharing adds to a step of the fewest tasks, and the peak memory of the
 process.
 """
@@ -48,14 +48,15 @@ def loaders(args, n):
     "Loaders of `n` tasks"
     X = np.random.default_rng(0).normal(size=(33, 1, args.len)).astype(np.float32)
     y,splits = [i%args.labels for i in range(33)],(range(32), [32])
-    dls = MultiTaskDataLoaders.from_tasks([Task(f't{k}', X, y, splits) for k in range(n)], steps=args.steps, schedule='uniform', device=args.device)
+    dls = MultiTaskDataLoaders.from_tasks([Task(f't{k}', X, y, splits) for k in range(n)], steps=args.steps, schedule='uniform',
+                                          device=args.device)
     return dls.unwatched()
 
 
-def step_time(args, dls, alpha, partners):
+def step_time(args, dls, **sharing):
     "Seconds a step"
     set_seed(0)
-    learn = mtcs_learner(dls, alpha=alpha, partners=partners, cbs=StepTime())
+    learn = mtcs_learner(dls, cbs=StepTime(), **sharing)
     if args.bf16: learn.to_bf16()
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
     return learn.step_time.seconds
@@ -76,12 +77,16 @@ if __name__ == '__main__':
     for n in map(int, args.tasks.split(',')):
         dls = loaders(args, n)
         few = min(args.partners, n)
-        runs = {'none':(0., few if n > few else None), f'{args.partners} partners':(.1, few)}
-        if n <= args.all_up_to: runs |= {'none, all heads':(0., None), 'all pairs':(.1, None)}
+        paper = dict(sharing='paper', partners=few if n > few else None)
+        runs = {'none':dict(paper, alpha=0.), f'{args.partners} partners':paper}
+        if n <= args.all_up_to: runs |= {'none, all heads':dict(sharing=None), 'all pairs':dict(sharing='paper'), 'matched':dict(sharing='matched', at=(0.,))}
         times = {name: [] for name in runs}
         for _ in range(args.repeats):
-            for name,kw in runs.items(): times[name].append(1000*step_time(args, dls, *kw))
-        for name,ts in times.items(): rows.append(dict(tasks=n, labels=n*args.labels, sharing=name, ms=statistics.median(ts), least=min(ts), most=max(ts)))
+            for name,kw in runs.items(): times[name].append(1000*step_time(args, dls, **kw))
+        for name,ts in times.items():
+            rows.append(dict(tasks=n, labels=n*args.labels, sharing=name, ms=statistics.median(ts), least=min(ts), most=max(ts)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
-        for r in rows[-len(runs):]: print('{tasks:6} tasks, {labels:7} labels   {sharing:16} {ms:7.1f} ms ({least:.1f} to {most:.1f})'.format(**r), f'  peak {peak:.2f} GiB', flush=True)
+        for r in rows[-len(runs):]:
+            print('{tasks:6} tasks, {labels:7} labels   {sharing:16} {ms:7.1f} ms ({least:.1f} to {most:.1f})'.format(**r),
+                  f'  peak {peak:.2f} GiB', flush=True)
     if args.plot: plot(pd.DataFrame(rows), args.plot)

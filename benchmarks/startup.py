@@ -38,10 +38,11 @@ def run(folder):
         tasks = ucr_tasks(names, folder/'archive', cache=folder/'cache')
         found['load, s'] = time.perf_counter()-start
         loaded,start = peak.most,time.perf_counter()
-        dls = MultiTaskDataLoaders.from_tasks(tasks, device='cpu')
+        MultiTaskDataLoaders.from_tasks(tasks, device='cpu')
         found['loaders, s'] = time.perf_counter()-start
     size = sum(o.X.nbytes for o in tasks)
-    return {**found, 'series, MB': size/1e6, 'memory over their size, loading': (loaded-peak.before)/size, 'memory over their size, loaders too': (peak.most-peak.before)/size}
+    return {**found, 'series, MB': size/1e6, 'memory over their size, loading': (loaded-peak.before)/size,
+            'memory over their size, loaders too': (peak.most-peak.before)/size}
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ the library's own loader, model and losses in a loop without fastai: what is bet
 of `floors.py` for these batches, on rates measured in this run, and the share of the arithmetic one that each run reaches.
 """
 import argparse, statistics, time, warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 
 from tsai_mtcs import archive
-from tsai_mtcs.data import MultiTaskDataLoaders, MultiTaskDL
+from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.loader import MultiTaskDL
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.schedules import epoch_plan
 from tsai_mtcs.sharing import label_relevance, sharing_loss
@@ -95,6 +97,14 @@ if __name__ == '__main__':
         learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, arch_config=dict(dropout=dropout))
         return learn.to_bf16() if bf16 else learn
 
+    def library_run(**kwargs):
+        learn = library(**kwargs)
+        return timed(lambda: quiet_fit(learn), args.device)
+
+    def bare_run(bf16):
+        learn = library()
+        return timed(lambda: bare_loop(learn, args.alpha, bf16, args.device), args.device)
+
     def other(learn, dropout=.1, alpha=args.alpha):
         model = plain.PlainModel(learn.dls.space.specs, dropout).load(learn.model).to(args.device)
         loaders = plain.loaders(tasks, plan)
@@ -105,21 +115,24 @@ if __name__ == '__main__':
     learn.add_cb(Watch())
     quiet_fit(learn)
     seen = learn.watch.seen
-    print(f'{len(tasks)} data sets, {len(plan)} of {sum(-(-len(o.train)//32) for o in tasks)} steps, torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads')
-    print(f'largest difference of the losses, float32, no dropout: first step {abs(seen[0]-reference[0]):.1e}, first ten {max(abs(a-b) for a,b in zip(seen[:10], reference)):.1e}')
+    print(f'{len(tasks)} data sets, {len(plan)} of {sum(-(-len(o.train)//32) for o in tasks)} steps, torch {torch.__version__}, '
+          f'{args.device}, {torch.get_num_threads()} threads')
+    print(f'largest difference of the losses, float32, no dropout: first step {abs(seen[0]-reference[0]):.1e}, first ten '
+          f'{max(abs(a-b) for a,b in zip(seen[:10], reference)):.1e}')
 
     formats = floors.formats(args.device)
     runs = {'plain': lambda: timed(other(library()), args.device)}
     for name in formats:
         for label,kw in {name:{}, f'{name}, alpha 0':dict(alpha=0.)}.items():
-            runs[label] = lambda kw=dict(kw, bf16=name == 'bfloat16'): (lambda learn: timed(lambda: quiet_fit(learn), args.device))(library(**kw))
-        runs[f'bare, {name}'] = lambda bf16=name == 'bfloat16': (lambda learn: timed(lambda: bare_loop(learn, args.alpha, bf16, args.device), args.device))(library())
+            runs[label] = partial(library_run, bf16=name == 'bfloat16', **kw)
+        runs[f'bare, {name}'] = partial(bare_run, name == 'bfloat16')
     times = {name: [] for name in runs}
     for _ in range(args.repeats):
         for name,f in runs.items(): times[name].append(f())
     for name,ts in times.items():
         ratios = [a/b for a,b in zip(times['plain'], ts)]
-        print(f'{name:20} {statistics.median(ts):7.2f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast as plain ({min(ratios):.2f} to {max(ratios):.2f})')
+        print(f'{name:20} {statistics.median(ts):7.2f} s ({min(ts):.1f} to {max(ts):.1f})   {statistics.median(ratios):5.2f} times as fast '
+              f'as plain ({min(ratios):.2f} to {max(ratios):.2f})')
     for name in formats:
         over = [a/b-1 for a,b in zip(times[name], times[f'bare, {name}'])]
         print(f'fastai adds {statistics.median(over):.1%} ({min(over):.1%} to {max(over):.1%}) to the bare loop in {name}')
@@ -127,4 +140,5 @@ if __name__ == '__main__':
     print(f'this machine: {floors.in_words(rates)}')
     for name in formats:
         f = floors.floors(plan, [o.spec.len for o in tasks], rates, name)
-        print(f'{name}: {f.ops/1e9:.0f} GFLOP, {f.moved/1e9:.1f} GB; arithmetic {f.arithmetic:.2f} s, bytes {f.bytes:.2f} s; reached: {f.arithmetic/statistics.median(times[name]):.0%} of the arithmetic floor')
+        print(f'{name}: {f.ops/1e9:.0f} GFLOP, {f.moved/1e9:.1f} GB; arithmetic {f.arithmetic:.2f} s, bytes {f.bytes:.2f} s; reached: '
+              f'{f.arithmetic/statistics.median(times[name]):.0%} of the arithmetic floor')

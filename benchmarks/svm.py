@@ -70,10 +70,12 @@ if __name__ == '__main__':
     print(f'{"task":28} rows  scikit-learn  fit_svm  times as fast  same C  same accuracy')
     total = [0., 0.]
     for name,train,test in embedded(args):
-        runs = [(timed(scikit_learn, train, test) if not args.alone else (math.nan,)*3, timed(fit_svm, train, test)) for _ in range(args.repeats)]
+        runs = [(timed(scikit_learn, train, test) if not args.alone else (math.nan,)*3, timed(fit_svm, train, test))
+                for _ in range(args.repeats)]
         a,b = (statistics.median(r[i][0] for r in runs) for i in (0, 1))
         (_,C,acc),(_,C2,acc2) = runs[0]
         total = [total[0]+a, total[1]+b]
-        print(f'{name:28} {len(train[1]):5} {a:11.2f} s {b:7.2f} s {a/b:10.1f} {C == C2!s:>12} {acc == acc2!s:>10} ({acc2:.4f})', flush=True)
+        print(f'{name:28} {len(train[1]):5} {a:11.2f} s {b:7.2f} s {a/b:10.1f} {C == C2!s:>12} {acc == acc2!s:>10} ({acc2:.4f})',
+              flush=True)
     print(f'{"all":28}       {total[0]:11.2f} s {total[1]:7.2f} s {total[0]/total[1]:10.1f}')
     print(f'peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20:.2f} GiB')

@@ -11,7 +11,7 @@ has them, on the archive's split, all rows. Methods:
              `fit_heads` gives, and `alone`, the same heads before labels of different data sets were drawn together
 
 A line of the CSV is a data set, seed and method: accuracy on the test rows, wall time, CPU time and the largest memory of the process;
-for the kernel encoder those three are in a line of their own, `(all)`. A run that is started again goes on after the last line. With
+for the kernel encoder those three are in a line of their own, `(all)`. A run that is started again continues after the last line. With
 `--tasks`, the model is one of these data sets alone: give it a CSV of its own.
 """
 import argparse, csv, json, os, resource, subprocess, sys, time

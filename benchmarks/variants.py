@@ -14,10 +14,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from tsai_mtcs.archive import ucr_tasks
 from tsai_mtcs.bench.methods import METHODS
 from tsai_mtcs.bench.runner import run_benchmark
 from tsai_mtcs.selfsup.tnc import WindowGRU
+from tsai_mtcs.tasks import Task
 
 GRU = dict(arch=WindowGRU, steps=1500)
 VARIANTS = {
@@ -29,11 +32,11 @@ VARIANTS = {
         'alpha 0.1, tau 4': dict(tau=4.)},
     'tnc': {
         'TS2Vec encoder, quarter': {},
-        'TS2Vec encoder, tenth': dict(share=.1),
-        'windows of a tenth': dict(GRU, share=.1),
+        'TS2Vec encoder, tenth': dict(fraction=.1),
+        'windows of a tenth': dict(GRU, fraction=.1),
         'windows of a quarter': GRU,
-        'w 0.2': dict(GRU, share=.1, w=.2),
-        'mean of the windows': dict(GRU, share=.1, arch_config=dict(pool='mean'))},
+        'w 0.2': dict(GRU, fraction=.1, w=.2),
+        'mean of the windows': dict(GRU, fraction=.1, arch_config=dict(pool='mean'))},
     'tstcc': {
         'views of HAR': {},
         'views of Epilepsy': dict(scale=.001, jitter=.001, max_segments=5, future=10)},
@@ -47,6 +50,8 @@ parser.add_argument('methods', nargs='+', choices=list(VARIANTS))
 parser.add_argument('--archive', required=True, help='folder of the UCR archive')
 parser.add_argument('--tasks', required=True, help='names of data sets, comma-separated')
 parser.add_argument('--only', help='only variants of these identifiers, comma-separated: mtcs-alpha-0,mtcs-alpha-1')
+parser.add_argument('--scale', choices=('task','row'), default='task',
+                    help="z-score by a task's statistics only, or each series by its own before (another --out for each)")
 parser.add_argument('--seeds', default='0')
 parser.add_argument('--valid-pct', type=float, default=0.)
 parser.add_argument('--n-jobs', type=int)
@@ -63,11 +68,19 @@ def variants(method):
             for name,settings in VARIANTS[method].items()]
 
 
+def by_row(task):
+    "A task whose series have mean 0 and variance 1 each, a constant one zeros"
+    X = task.X-np.nanmean(task.X, -1, keepdims=True)
+    std = np.nanstd(X, -1, keepdims=True)
+    return Task(task.name, X/np.where(std > 1e-8, std, 1), task.y, splits=(task.train, task.test))
+
+
 if __name__ == '__main__':
     args = parser.parse_args()
     methods = [v for o in args.methods for v in variants(o)]
     if args.only: methods = [o for o in methods if o.id in args.only.split(',')]
     tasks = ucr_tasks(args.tasks.split(','), args.archive)
+    if args.scale == 'row': tasks = [by_row(o) for o in tasks]
     results = run_benchmark(methods, tasks, list(map(int, args.seeds.split(','))), args.out, args.n_jobs, args.bf16, args.valid_pct)
     table = results.pivot_table(index='name', columns='task', values='accuracy', sort=False)
     table['mean'] = table.mean(axis=1)

@@ -2,6 +2,7 @@
 import os
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # before a test imports matplotlib
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before a test imports torch: its data are small, and a fork must not find threads
 
 import pytest
 

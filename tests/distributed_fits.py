@@ -49,12 +49,14 @@ def pairs(learn):
 
 def world_of_two(learn): return learn.distrib_ctx() if num_distrib() else pairs(learn)
 
-def make_learner(n_noise=22, arch_config=SMALL, **kwargs):
+def make_learner(n_noise=22, arch_config=SMALL, sharing='paper', **kwargs):
     "Three tasks of different shape: an odd number of batches, of which each uses one of two input projections"
     tasks = [synth_task('waves', dict(a='sine', b='square')), synth_task('pairs', dict(c='fast', d='sine', e='square'), vars=2, steps=24, seed=1),
              random_task('noise', n_noise, 9, vars=2, steps=30, seed=2)]
     set_seed(0)
-    return quiet(mtcs_learner(MultiTaskDataLoaders.from_tasks(tasks, bs=8, val_bs=8, device='cpu'), **{'sharing':'paper', 'tau':1.2}, lr=1e-2, arch_config=arch_config, **kwargs))
+    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=8, val_bs=8, device='cpu')
+    tau = dict(tau=1.2) if sharing == 'paper' else {}
+    return quiet(mtcs_learner(dls, sharing=sharing, lr=1e-2, arch_config=arch_config, **tau, **kwargs))
 
 def result(learn):
     "Weights, what the recorder shows but the time and the smoothed loss, and that loss over the last fit"
@@ -94,7 +96,7 @@ def partners():
 
 def matched():
     "Labels are matched by rank 0, and every rank pulls alike"
-    learn = make_learner(sharing='matched', at=(0.,.5), lr=1e-2)
+    learn = make_learner(sharing='matched', at=(0.,.5))
     with world_of_two(learn):
         learn.fit(2)
         return result(learn)

@@ -19,7 +19,8 @@ from tsai.models.RNNPlus import LSTMPlus
 from tsai.models.TSTPlus import TSTPlus
 from tsai.models.XCMPlus import XCMPlus
 from tsai_mtcs.archs import ARCHS, find_arch
-from tsai_mtcs.encoders import ArchEncoder, MMoEEncoder, TS2VecEncoder
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.kernels import KernelEncoder
 from tsai_mtcs.labels import LabelSpace
@@ -34,19 +35,30 @@ def kernels():
     encoder.std.fill_(1.)
     return encoder
 
-ENCODERS = [lambda: TS2VecEncoder((1,3), hidden=4, feats=8, depth=2), lambda: MMoEEncoder((1,3), tasks=2, experts=2, hidden=4, feats=8, depth=1),
-            lambda: ArchEncoder(FCNPlus, SHAPES, layers=[4,4,8], kss=[7,5,3]), lambda: ArchEncoder(LSTMPlus, SHAPES, hidden_size=8, n_layers=2, bidirectional=True),
-            lambda: ArchEncoder(TSTPlus, SHAPES, d_model=8, n_heads=2, n_layers=1, d_ff=8), lambda: ArchEncoder(XCMPlus, SHAPES, nf=4), kernels]
-HARMFUL = ['tsai.models.FCN.exec_local','tsai.models.FCN.untar_data','tsai.models.FCN.load_learner','tsai.models.FCN.save_pickle','tsai.models.utils.build_ts_model',
-           'tsai.models.FCN.import_file_as_module','builtins.eval','os.system','torch.load','tsai.models.FCNPlus.nn','tsai.models.FCN.FCN','tsai.models.all.FCNPlus',
-           'tsai.models.HydraPlus.HydraPlus','tsai.models.TSSequencerPlus.TSSequencerPlus','tsai.models.TabModel.TabModel','FCNPlus','MTCSModel','__import__','TS2VecEncoder',
+ENCODERS = [lambda: TS2VecEncoder((1,3), hidden=4, feats=8, depth=2),
+            lambda: MMoEEncoder((1,3), tasks=2, experts=2, hidden=4, feats=8, depth=1),
+            lambda: ArchEncoder(FCNPlus, SHAPES, layers=[4,4,8], kss=[7,5,3]),
+            lambda: ArchEncoder(LSTMPlus, SHAPES, hidden_size=8, n_layers=2, bidirectional=True),
+            lambda: ArchEncoder(TSTPlus, SHAPES, d_model=8, n_heads=2, n_layers=1, d_ff=8), lambda: ArchEncoder(XCMPlus, SHAPES, nf=4),
+            kernels]
+HARMFUL = ['tsai.models.FCN.exec_local','tsai.models.FCN.untar_data','tsai.models.FCN.load_learner','tsai.models.FCN.save_pickle',
+           'tsai.models.utils.build_ts_model',
+           'tsai.models.FCN.import_file_as_module','builtins.eval','os.system','torch.load','tsai.models.FCNPlus.nn','tsai.models.FCN.FCN',
+           'tsai.models.all.FCNPlus',
+           'tsai.models.HydraPlus.HydraPlus','tsai.models.TSSequencerPlus.TSSequencerPlus','tsai.models.TabModel.TabModel','FCNPlus',
+           'MTCSModel','__import__','TS2VecEncoder',
            'MMoEEncoder', *(f'tsai.models.{o.module}.{name}' for name,o in ARCHS.items())]
-ARGUMENTS = ['pretrained','weights_path','dls','init','device','verbose','arch_config','custom_head','act','act_kwargs','norm','feature_extractor','cut','d','patch_len',
-             'coord','c_in','c_out','seq_len','n_layers','n_heads','experts','depth','hidden','tasks','shapes','vars','layers','nf','self','__class__','']
-VALUES = [None, True, False, 0, -1, 1, 2, 3, 20, 64, 65, 10**4, 10**7, 2**31, 2**63, 10**30, 10**3000, -0., .5, 1., 1.5, -1e308, 1e-320, '', 'x', '1', 'a'*10**5, '\0',
-          '../../etc/passwd', 'http://127.0.0.1:9/', [], [[]], {}, {'tuple':[1]}, {'tuple':None}, [1]*10**5, [[1,10**7]], [['print(1)',4]], [1,3], [3,1], [1.,1.],
+ARGUMENTS = ['pretrained','weights_path','dls','init','device','verbose','arch_config','custom_head','act','act_kwargs','norm',
+             'feature_extractor','cut','d','patch_len',
+             'coord','c_in','c_out','seq_len','n_layers','n_heads','experts','depth','hidden','tasks','shapes','vars','layers','nf','self',
+             '__class__','']
+VALUES = [None, True, False, 0, -1, 1, 2, 3, 20, 64, 65, 10**4, 10**7, 2**31, 2**63, 10**30, 10**3000, -0., .5, 1., 1.5, -1e308, 1e-320, '',
+          'x', '1', 'a'*10**5, '\0',
+          '../../etc/passwd', 'http://127.0.0.1:9/', [], [[]], {}, {'tuple':[1]}, {'tuple':None}, [1]*10**5, [[1,10**7]], [['print(1)',4]],
+          [1,3], [3,1], [1.,1.],
           [0.,1.,2.], ['a','a'], [None], {'a':{}}, [[[[[[[[1]]]]]]]], *HARMFUL]
-TRAPS = ['NaN','Infinity','-Infinity','1e999','['*10**5+']'*10**5,'{"a":'*5000+'1'+'}'*5000,'1'+'0'*5000,'{"a":1,"a":2}',r'"\ud800"','','nul','\x00','"']
+TRAPS = ['NaN','Infinity','-Infinity','1e999','['*10**5+']'*10**5,'{"a":'*5000+'1'+'}'*5000,'1'+'0'*5000,'{"a":1,"a":2}',r'"\ud800"','',
+         'nul','\x00','"']
 
 
 # The file as whoever attacks would write it
@@ -142,11 +154,13 @@ def change_bytes(rng, config, state):
     else: content = content[rng.randrange(16):]
     return bytes(content)
 
-MUTATIONS = [change_field]*5+[change_encoder]*4+[change_tensor]*3+[rename_or_drop, repeat, trap, trap, change_metadata, change_header, change_header, change_bytes, change_bytes]
+MUTATIONS = [*[change_field]*5, *[change_encoder]*4, *[change_tensor]*3, *[trap]*2, *[change_header]*2, *[change_bytes]*2,
+             rename_or_drop, repeat, change_metadata]
 
 
 # What it does
-WATCHED = ('open','import','exec','compile','socket.','subprocess.','os.','pickle.','marshal.','shutil.','ctypes.','urllib.','webbrowser.','pty.','ftplib.','http.')
+WATCHED = ('open','import','exec','compile','socket.','subprocess.','os.','pickle.','marshal.','shutil.','ctypes.','urllib.','webbrowser.',
+           'pty.','ftplib.','http.')
 HARMLESS = ('os.listdir','os.scandir')
 
 class Watch:
@@ -180,9 +194,11 @@ def is_itself(model, content):
     untuple = lambda o: tuple(map(untuple, o['tuple'])) if isinstance(o, dict) else o
     mine = model.state_dict()
     same = mine.keys() == state.keys() and all(torch.equal(mine[k], state[k]) and mine[k].dtype == state[k].dtype for k in state)
-    specs = [TaskSpec(**{**o, 'labels':tuple(map(untuple, o['labels'])), 'mean':tuple(o['mean']), 'std':tuple(o['std'])}) for o in config['tasks']]
+    specs = [TaskSpec(**{**o, 'labels':tuple(map(untuple, o['labels'])), 'mean':tuple(o['mean']), 'std':tuple(o['std'])})
+             for o in config['tasks']]
     settings = {k: v for k,v in config['encoder'].items() if k != 'vars'}
-    return same and specs == list(model.space.specs) and settings.items() <= model.backbone.config.items() and config['head'] == model.head.config
+    return (same and specs == list(model.space.specs) and settings.items() <= model.backbone.config.items()
+            and config['head'] == model.head.config)
 
 def answers(model):
     "Whether it predicts, or says why it can't, for every task"
@@ -195,7 +211,8 @@ def answers(model):
 
 def make_models():
     torch.manual_seed(0)
-    space = LabelSpace([TaskSpec('gait', ('sit','walk','run'), 1, 20, (.1,), (1/3,)), TaskSpec('alarm', ((0,'off'),(1,'on')), 3, 20, (1.,2.,3.), (.5,.7,.9))])
+    space = LabelSpace([TaskSpec('gait', ('sit','walk','run'), 1, 20, (.1,), (1/3,)),
+                        TaskSpec('alarm', ((0,'off'),(1,'on')), 3, 20, (1.,2.,3.), (.5,.7,.9))])
     for make in ENCODERS:
         encoder = make()
         yield MTCSModel(encoder, MultiHead(space, encoder.feats, n_layers=2, bias=True)).eval()
@@ -224,7 +241,8 @@ def main(count, seed):
         slowest = max(slowest, watch.took)
         said = isinstance(got, ValueError) and str(path) in str(got)
         outcomes['refused' if said else 'loaded' if isinstance(got, MTCSModel) else 'other'] += 1
-        problem = (watch.found or (watch.took > 5 and f'{watch.took:.1f} s') or (isinstance(got, Exception) and not said and repr(got)[:200])
+        problem = (watch.found or (watch.took > 5 and f'{watch.took:.1f} s')
+                   or (isinstance(got, Exception) and not said and repr(got)[:200])
                    or (isinstance(got, MTCSModel) and not (is_itself(got, content) and answers(got)) and 'other numbers than the file has'))
         if problem: bad.append(f'{i} {mutate.__name__}: {problem}')
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-before)/2**20

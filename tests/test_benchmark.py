@@ -2,14 +2,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import exit_code, forked
 from tsai_mtcs.bench.kinds import ClassifierMethod
 from tsai_mtcs.bench.methods import METHODS
 from tsai_mtcs.bench.runner import FILE, read_failures, read_results, run_benchmark
@@ -44,7 +42,8 @@ def lines(out): return (out/FILE).read_bytes().splitlines(True)
 
 def test_a_row_a_method_task_and_seed(tmp_path):
     df = run([small('mtl'), MAJORITY], tmp_path, seeds=(0,2))
-    assert sorted(map(tuple, df[SAME[:3]].values)) == sorted((m,t,s) for m in ('mtl','majority') for t in ('waves','machine') for s in (0,2))
+    jobs = [(m, t, s) for m in ('majority','mtl') for t in ('machine','waves') for s in (0,2)]
+    assert sorted(map(tuple, df[SAME[:3]].values)) == jobs
     assert len(lines(tmp_path)) == 1+2*(1+2), 'a joint method has one job a seed, the other one a task and seed'
     assert {'python','torch','fastai','numpy','commit','device','peak_mb'} <= set(df.columns) and (df.peak_mb > 10).all()
     assert df[df.method == 'majority'].accuracy.tolist() == pytest.approx([.5,1/3]*2, abs=.1)
@@ -74,27 +73,31 @@ def test_two_jobs_at_a_time_find_the_same(tmp_path):
     methods = [small('mtl'), small('mtl-single'), 'dtw']
     pd.testing.assert_frame_equal(ordered(run(methods, tmp_path/'a')), ordered(run(methods, tmp_path/'b', n_jobs=2)))
 
-KILLED = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import test_benchmark as t
-class Slow(t.Majority):
+class Killed(Majority):
+    "Kills its process after a number of predictions"
+    left = 0
     def predict(self, X):
-        time.sleep(.5)
+        Killed.left -= 1
+        if Killed.left < 0: os.kill(os.getpid(), signal.SIGKILL)
         return super().predict(X)
-t.run([t.replace(t.MAJORITY, make=lambda seed: Slow())], Path(sys.argv[1]), seeds=range(30))
-"""
 
-def test_killed_at_any_moment(tmp_path):
-    process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', KILLED, str(tmp_path), os.path.dirname(__file__)])
-    while process.poll() is None and (not (tmp_path/FILE).exists() or len(lines(tmp_path)) < 3): time.sleep(.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = len(read_results(tmp_path))
-    assert 2 <= kept < 60
-    df = run([MAJORITY], tmp_path, seeds=range(30))
-    assert len(df) == 60 and not df.duplicated(SAME[:3]).any() and len(lines(tmp_path)) == 61
+def test_killed_at_several_moments(tmp_path):
+    "Each time it continues where it was, however little it had done"
+    killed,done = replace(MAJORITY, make=lambda seed: Killed()),0
+    for left in (0, 0, 1, 3, 10):
+        Killed.left = left
+        assert exit_code(forked(lambda: run([killed], tmp_path, seeds=range(10)))) == -signal.SIGKILL
+        done += left
+        assert len(lines(tmp_path)) == 1+done
+    df = run([MAJORITY], tmp_path, seeds=range(10))
+    assert len(df) == 20 and not df.duplicated(SAME[:3]).any() and len(lines(tmp_path)) == 21
+
+@pytest.mark.parametrize('half', [1, .5, .01])
+def test_killed_while_it_writes_a_line(tmp_path, half):
+    whole = run([MAJORITY], tmp_path, seeds=range(3))
+    *kept,last = lines(tmp_path)
+    (tmp_path/FILE).write_bytes(b''.join(kept)+last[:max(1, int(half*len(last))-1)])
+    pd.testing.assert_frame_equal(ordered(run([MAJORITY], tmp_path, seeds=range(3))), ordered(whole))
 
 def test_records_keep_identifiers_and_tables_show_names(tmp_path):
     "A job that has ended is known by the identifier of its method, whatever tables call it"
@@ -115,6 +118,23 @@ def test_heads_methods(tmp_path):
     found = df[(df.method == 'mtcs-kernels') & (df.seed == 1)].set_index('task').accuracy
     assert found.to_dict() == pytest.approx(own.accuracy[['waves','machine']].to_dict())
 
+def test_heads_of_a_trained_model_are_recorded_beside_the_svm(tmp_path):
+    df = run([small('mtl'), MAJORITY], tmp_path)
+    (_,learn,_), = small('mtl').fit(synth_tasks(), 0).parts
+    with learn.no_bar(): heads,svm = learn.validate_tasks(),learn.svm_eval()
+    for o in df[df.method == 'mtl'].itertuples(): assert (o.head_accuracy, o.accuracy) == (heads.accuracy[o.task], svm.accuracy[o.task])
+    assert df[df.method == 'majority'].head_accuracy.isna().all()
+
+def test_settings_on_the_command_line(tmp_path, monkeypatch, capsys):
+    "They reach the method and its record, and another setting needs another folder"
+    monkeypatch.setitem(METHODS, 'mtcs-kernels', replace(METHODS['mtcs-kernels'], settings=dict(device='cpu')))
+    line = ['benchmark','--methods','mtcs-kernels','--tasks','GunPoint','--out',str(tmp_path),'--set','n_kernels=84']
+    assert main([*line, '--set', "parts=('minirocket',)"]) == 0
+    record = json.loads(lines(tmp_path)[1])
+    assert record['settings'] == dict(device='cpu', n_kernels=84, parts=['minirocket']) and record['scores'][0]['accuracy'] > .8
+    capsys.readouterr()
+    assert main([*line, '--set', "parts=('hydra',)"]) == 2 and 'name another folder' in capsys.readouterr().err
+
 def test_table_and_gains(tmp_path):
     df = run([small('mtl'), small('mtl-single')], tmp_path, seeds=(0,1))
     table = paper_table(df)
@@ -127,6 +147,7 @@ def test_table_and_gains(tmp_path):
     (['--methods','mtl,,mtcs'], 'parted by commas'),
     (['--methods','dtw','--tasks','GunPint'], 'nearest: GunPoint'),
     (['--methods','dtw','--seeds','one'], "found 'one'"),
+    (['--methods','dtw','--set','epochs'], "name=value, such as epochs=15, found 'epochs'"),
     (['--methods','dtw','--archive','nowhere'], 'nowhere')])
 def test_bad_arguments(tmp_path, capsys, args, said):
     assert main(['benchmark', *args, '--out', str(tmp_path/'out')]) == 2
@@ -170,8 +191,10 @@ def test_data_sets_are_added_to_a_folder(tmp_path):
     assert len(first) == 2 and len(lines(tmp_path)) == 1+2
     both = bench([machine,waves])
     assert len(lines(tmp_path)) == 3+1+2, 'one line for the new data set, one job for it alone and one for both'
-    assert sorted(zip(both.method, both.task, both.n_tasks)) == [('majority','machine',1), ('majority','waves',1), ('mtl','machine',2), ('mtl','waves',2)]
-    assert both.set_index(['method','task']).accuracy['majority','waves'] == first.set_index(['method','task']).accuracy['majority','waves']
+    of_models = [('majority','machine',1), ('majority','waves',1), ('mtl','machine',2), ('mtl','waves',2)]
+    assert sorted(zip(both.method, both.task, both.n_tasks)) == of_models
+    accuracy = lambda df: df.set_index(['method','task']).accuracy['majority','waves']
+    assert accuracy(both) == accuracy(first)
     pd.testing.assert_frame_equal(read_results(tmp_path), both)
     before = lines(tmp_path)
     pd.testing.assert_frame_equal(bench([waves]), first)
@@ -180,7 +203,8 @@ def test_data_sets_are_added_to_a_folder(tmp_path):
     with pytest.raises(ValueError, match="another data set called 'waves'"): bench([synth_tasks(1)[0].hold_out(.3), machine])
     with pytest.raises(ValueError, match='valid_pct=0.0'): bench([waves], valid_pct=.2)
 
-@pytest.mark.parametrize('line', [b'3', b'null', b'[]', b'{}', b'{"method":"mtl"}', b'\xff\x00', b'['*50_000, b'{"benchmark":1}', b'{"method":3,"name":"3","tasks":[],"seed":0,"settings":{},"scores":[]}'])
+@pytest.mark.parametrize('line', [b'3', b'null', b'[]', b'{}', b'{"method":"mtl"}', b'\xff\x00', b'['*50_000, b'{"benchmark":1}',
+    b'{"method":3,"name":"3","joint":true,"tasks":[],"seed":0,"settings":{},"scores":[]}'])
 def test_a_line_that_is_no_record_is_named(tmp_path, line):
     run([MAJORITY], tmp_path)
     whole = lines(tmp_path)
@@ -188,7 +212,8 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line):
     for f in (lambda: read_results(tmp_path), lambda: run([MAJORITY], tmp_path)):
         with pytest.raises(ValueError, match='results.jsonl, line 3: expected a record'): f()
 
-@pytest.mark.parametrize('kwargs,said', [(dict(valid_pct=1), 'valid_pct'), (dict(valid_pct=float('nan')), 'valid_pct'), (dict(valid_pct=-.1), 'valid_pct'), (dict(n_jobs=0), 'n_jobs')])
+@pytest.mark.parametrize('kwargs,said', [(dict(valid_pct=1), 'below 1, found 1'), (dict(valid_pct=float('nan')), 'found nan'),
+                                         (dict(valid_pct=-.1), 'found -0.1'), (dict(n_jobs=0), 'n_jobs')])
 def test_wrong_arguments_create_nothing(tmp_path, kwargs, said):
     with pytest.raises(ValueError, match=said): run([MAJORITY], tmp_path/'out', **kwargs)
     assert not (tmp_path/'out').exists()

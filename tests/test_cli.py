@@ -1,29 +1,40 @@
-"The `mtcs` command as a user meets it: runs, faults and interruptions, each in a process of its own"
-import json, os, resource, shutil, signal, subprocess, sys, time
+"The `mtcs` command as a user meets it: runs, faults and interruptions"
+import json, os, resource, shutil, signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import tsai_mtcs.all
+from helpers import exit_code, forked, write_archive
 
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
-from tsai_mtcs.test_utils import synth_tasks
+from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
 
-EPOCHS = 12
+EPOCHS = 6
 TRAIN = f'train --archive archive --tasks waves,machine --epochs {EPOCHS} --fit one_cycle --bs 8 --out'
 
 
-def mtcs(line, cwd, preexec_fn=None):
-    "Start the command in a process of its own"
-    code = 'import sys; from tsai_mtcs.cli import main; sys.exit(main(sys.argv[1:]))'
-    def prepare():
-        signal.signal(signal.SIGINT, signal.SIG_DFL) # a test run in the background hands down that it is ignored
-        if preexec_fn: preexec_fn()
-    return subprocess.Popen([sys.executable, '-c', code, *line.split()], cwd=cwd, preexec_fn=prepare, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, 'MPLBACKEND':'Agg'})
+small_learner = partial(mtcs_learner, arch_config=dict(hidden=8, feats=16, depth=2))
 
+def ended(line, log, signum=None, batch=0):
+    "Exit code of the command in a process of its own, which sends itself a signal at the batch of this number"
+    def stopping(*args, **kwargs):
+        learn = small_learner(*args, **kwargs)
+        seen = []
+        def stop(*args):
+            seen.append(0)
+            if signum and len(seen) > batch: os.kill(os.getpid(), signum)
+        learn.model.register_forward_hook(stop)
+        return learn
+    def run():
+        tsai_mtcs.all.mtcs_learner = stopping
+        return main(line.split())
+    return exit_code(forked(run, log))
 
 def same_weights(a, b):
     a,b = (torch.load(o/'checkpoint.pt', weights_only=True)['model'] for o in (a, b))
@@ -34,12 +45,11 @@ def same_weights(a, b):
 def folder(tmp_path_factory):
     "A folder to work in, with a small archive of text files in it"
     folder = tmp_path_factory.mktemp('cli')
-    for task in synth_tasks():
-        (folder/'archive'/task.name).mkdir(parents=True)
-        for split in ('train','test'):
-            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
-            (folder/'archive'/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')
-    return folder
+    write_archive(folder/'archive')
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('XDG_CACHE_HOME', str(folder/'cache'))
+        m.setattr(tsai_mtcs.all, 'mtcs_learner', small_learner)
+        yield folder
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +57,6 @@ def whole(folder):
     "A run that nothing disturbed"
     with pytest.MonkeyPatch.context() as m:
         m.chdir(folder)
-        m.setenv('XDG_CACHE_HOME', str(folder/'cache'))
         assert main(f'{TRAIN} whole'.split()) == 0
     return folder/'whole'
 
@@ -60,48 +69,44 @@ def resume(folder, monkeypatch):
 
 
 def test_a_run_leaves_what_it_names(whole):
-    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {o.name for o in whole.iterdir()}
+    assert {'run.json','checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png'} <= {
+        o.name for o in whole.iterdir()}
     assert list(pd.read_csv(whole/'history.csv').epoch) == list(range(EPOCHS))
     assert not list(whole.glob('*.part'))
 
 
-def started(name, folder):
-    "A process that trains and has written its first checkpoint"
-    p = mtcs(f'{TRAIN} {name}', folder)
-    while p.poll() is None and not (folder/name/'checkpoint.pt').exists(): time.sleep(.02)
-    return p
-
-
 def test_ctrl_c_then_resume_ends_as_if_nothing_had_happened(folder, whole, resume):
-    p = started('cut', folder)
-    p.send_signal(signal.SIGINT)
-    _,err = p.communicate()
-    assert p.returncode == 130 and err.strip().splitlines()[-1] == 'mtcs: stopped; to go on: mtcs train --resume --out cut'
+    assert ended(f'{TRAIN} cut', folder/'log', signal.SIGINT, 30) == 130
+    assert (folder/'log').read_text().endswith('mtcs: stopped; to go on: mtcs train --resume --out cut\n')
     assert 1 <= torch.load(folder/'cut'/'checkpoint.pt', weights_only=True)['epochs'] < EPOCHS
     assert resume('cut') == 0 and same_weights(whole, folder/'cut')
     assert list(pd.read_csv(folder/'cut'/'history.csv').epoch) == list(range(EPOCHS))
 
 
-def test_killed_then_resume_ends_as_if_nothing_had_happened(folder, whole, resume):
-    p = started('killed', folder)
-    p.kill()
-    p.communicate()
+def test_killed_at_several_moments_then_resume_ends_as_if_nothing_had_happened(folder, whole, resume):
+    for line,batch in ((f'{TRAIN} killed', 25), *(('train --resume --out killed', o) for o in (0, 1, 13, 20))):
+        assert ended(line, folder/'log', signal.SIGKILL, batch) == -signal.SIGKILL
     assert resume('killed') == 0 and same_weights(whole, folder/'killed')
+    assert list(pd.read_csv(folder/'killed'/'history.csv').epoch) == list(range(EPOCHS))
+
+
+def test_killed_before_the_first_checkpoint(folder, whole, resume):
+    assert ended(f'{TRAIN} early', folder/'log', signal.SIGKILL) == -signal.SIGKILL
+    assert not (folder/'early'/'checkpoint.pt').exists() and resume('early') == 0 and same_weights(whole, folder/'early')
 
 
 def test_full_disk_keeps_the_last_checkpoint(folder, whole, resume):
     "A limit on the size of a file stands for a full disk: after the first epochs, no checkpoint can be written"
-    p = started('full', folder)
-    p.kill()
-    p.communicate()
+    assert ended(f'{TRAIN} full', folder/'log', signal.SIGKILL, 30) == -signal.SIGKILL
     before = (folder/'full'/'checkpoint.pt').read_bytes()
 
-    def small_files():
+    def resumed():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-    p = mtcs('train --resume --out full', folder, small_files)
-    _,err = p.communicate()
-    assert p.returncode == 2 and err.strip().splitlines()[-1].startswith('mtcs: ') and 'File too large' in err
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+        return main('train --resume --out full'.split())
+    assert exit_code(forked(resumed, folder/'log')) == 2
+    err = (folder/'log').read_text()
+    assert 'mtcs: ' in err.splitlines()[-1] and 'File too large' in err.splitlines()[-1]
     assert (folder/'full'/'checkpoint.pt').read_bytes() == before
     assert not list((folder/'full').glob('*.part'))
     assert resume('full') == 0 and same_weights(whole, folder/'full')
@@ -117,7 +122,7 @@ def test_evaluate_predict_embed(folder, whole, monkeypatch, capsys):
     labels = pd.read_csv(folder/'labels.csv')
     assert list(labels.columns) == ['row','label','sine','square'] and np.allclose(labels[['sine','square']].sum(axis=1), 1, atol=1e-4)
     assert main(['embed', str(whole), str(folder/'new.npy'), '--out', str(folder/'Z.npy'), '--task', 'waves']) == 0
-    assert np.load(folder/'Z.npy').shape == (3,320)
+    assert np.load(folder/'Z.npy').shape == (3,16)
     capsys.readouterr()
 
 
@@ -161,7 +166,7 @@ def test_damaged_model_and_checkpoint(folder, whole, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     np.save('x.npy', np.zeros((3,32)))
     for name,line in (('model.safetensors','predict run --task waves x.npy'), ('checkpoint.pt','train --resume --out run')):
-        (tmp_path/'run'/name).write_bytes((whole/name).read_bytes()[:5000])
+        (tmp_path/'run'/name).write_bytes((whole/name).read_bytes()[:1000])
         assert main(line.split()) == 2
         assert 'not a whole' in capsys.readouterr().err
 
@@ -180,7 +185,6 @@ def test_read_series(tmp_path):
 
 def test_groups_are_a_table_json_and_a_picture(folder, whole, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(folder/'cache'))
     assert main(['groups', 'whole']) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert main(['groups', 'whole', '--json', '--out', 'groups.png']) == 0
@@ -188,3 +192,14 @@ def test_groups_are_a_table_json_and_a_picture(folder, whole, monkeypatch, capsy
     assert (folder/'groups.png').read_bytes()[:4] == b'\x89PNG'
     assert main(['groups', 'whole', '--out', 'groups.txt']) == 2 and '.png' in capsys.readouterr().err
     assert main(['groups', 'archive']) == 2 and 'no run.json' in capsys.readouterr().err
+
+def test_a_task_is_added_and_used(tmp_path, capsys):
+    synth_learner().save_pretrained(tmp_path/'model')
+    task = synth_task('new', dict(a='sine', b='square'), n=24)
+    (tmp_path/'pump.csv').write_text('\n'.join(','.join([o, *map(str, x[0])]) for o,x in zip(task.y, task.X)))
+    assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'pump.csv'), '--out', str(tmp_path/'grown')]) == 0
+    assert "learned as the task 'pump'" in capsys.readouterr().out
+    assert main(['predict', str(tmp_path/'grown'), str(tmp_path/'pump.csv'), '--task', 'pump', '--labelled']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'row,label,a,b' and sum(o.split(',')[1] == y for o,y in zip(lines[1:], task.y)) > 18
+    assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'none.csv')]) == 2

@@ -45,8 +45,10 @@ def refused(capsys):
 
 # Arguments
 @pytest.mark.parametrize('wrong', [
-    '--lr nan','--lr -1','--lr 0','--lr inf','--epochs 0','--epochs -3','--alpha inf','--alpha nan','--alpha -1','--tau nan','--tau -1','--bs 0','--bs -8',
-    '--valid-pct 1','--valid-pct -.1','--valid-pct nan','--seed -1','--seed 4294967296','--fit round','--schedule even','--tasks waves,,machine','--tasks ,'])
+    '--lr nan','--lr -1','--lr 0','--lr inf','--epochs 0','--epochs -3','--alpha inf','--alpha nan','--alpha -1','--tau nan','--tau -1',
+    '--bs 0','--bs -8',
+    '--valid-pct 1','--valid-pct -.1','--valid-pct nan','--seed -1','--seed 4294967296','--fit round','--schedule even',
+    '--tasks waves,,machine','--tasks ,'])
 def test_a_wrong_setting_is_refused_before_anything_is_created(here, refused, wrong):
     name,_ = wrong[2:].split()
     refused(f'{TRAIN} {wrong}', f"expected {name.replace('-','_')} to be")
@@ -113,7 +115,8 @@ def test_an_archive_without_data_sets(here, refused):
 @pytest.mark.slow
 def test_killed_at_some_moments():
     script = Path(__file__).parents[1]/'benchmarks'/'kills.py'
-    done = subprocess.run([sys.executable, '-W', 'ignore', str(script), '--train', '3', '--benchmark', '2', '--save', '8', '--epochs', '5'], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-W', 'ignore', str(script), '--train', '3', '--benchmark', '2', '--save', '8', '--epochs', '5'],
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stdout+done.stderr
 
 
@@ -121,11 +124,16 @@ def test_killed_at_some_moments():
 GOOD = {o: default for o,(default,*_) in SETTINGS.items()}
 def changed(**kwargs): return json.dumps({**GOOD, **kwargs}).encode()
 DAMAGED = dict(
-    empty=b'', blank=b' \n', binary=os.urandom(200), utf16='{}'.encode('utf-16'), cut=json.dumps(GOOD).encode()[:-9], twice=json.dumps(GOOD).encode()*2, zeros=bytes(300),
-    list=b'[1,2]', number=b'3', text=b'"run"', null=b'null', deep=b'['*100_000, object=b'{}', missing=json.dumps({k: v for k,v in GOOD.items() if k != 'lr'}).encode(),
-    unknown=changed(speed=9), repeated=json.dumps(GOOD).encode()[:-1]+b',"lr":2}', nan=changed(lr=math.nan), inf=changed(alpha=math.inf), huge=json.dumps(GOOD).encode().replace(b'0.001', b'1e999'),
-    negative=changed(lr=-1), zero=changed(epochs=0), big=changed(epochs=10**30), fraction=changed(epochs=2.5), true=changed(bs=True), texts=changed(lr='1e-3'), nulls=changed(lr=None),
-    listed=changed(tasks=['waves']), nested=changed(seed=dict(a=1)), fit=changed(fit='round'), schedule=changed(schedule=7), archive=changed(archive=3), nul=changed(archive='a\0b'),
+    empty=b'', blank=b' \n', binary=os.urandom(200), utf16='{}'.encode('utf-16'), cut=json.dumps(GOOD).encode()[:-9],
+    twice=json.dumps(GOOD).encode()*2, zeros=bytes(300),
+    list=b'[1,2]', number=b'3', text=b'"run"', null=b'null', deep=b'['*100_000, object=b'{}',
+    missing=json.dumps({k: v for k,v in GOOD.items() if k != 'lr'}).encode(),
+    unknown=changed(speed=9), repeated=json.dumps(GOOD).encode()[:-1]+b',"lr":2}', nan=changed(lr=math.nan), inf=changed(alpha=math.inf),
+    huge=json.dumps(GOOD).encode().replace(b'0.001', b'1e999'),
+    negative=changed(lr=-1), zero=changed(epochs=0), big=changed(epochs=10**30), fraction=changed(epochs=2.5), true=changed(bs=True),
+    texts=changed(lr='1e-3'), nulls=changed(lr=None),
+    listed=changed(tasks=['waves']), nested=changed(seed=dict(a=1)), fit=changed(fit='round'), schedule=changed(schedule=7),
+    archive=changed(archive=3), nul=changed(archive='a\0b'),
     names=changed(tasks=''), seed=changed(seed=2**40), pct=changed(valid_pct=1.))
 
 @pytest.mark.parametrize('kind', DAMAGED)
@@ -141,7 +149,8 @@ def test_a_folder_in_place_of_run_json(here, refused):
 
 
 # Two at once
-HOLD = 'import os, sys, time\nfrom tsai_mtcs.lock import locked\nwith locked(sys.argv[1]):\n    print(os.getpid(), flush=True)\n    time.sleep(60)'
+HOLD = ('import os, sys, time\nfrom tsai_mtcs.lock import locked\nwith locked(sys.argv[1]):\n    print(os.getpid(), flush=True)\n    '
+        'time.sleep(60)')
 
 @pytest.fixture
 def holder(here):
@@ -154,7 +163,8 @@ def holder(here):
 
 def test_the_second_run_is_refused_with_the_number_of_the_first(holder, refused):
     pid,p = holder
-    for line in (TRAIN, f'{TRAIN} --overwrite', 'train --resume --out run', 'benchmark --methods dtw --tasks waves --archive archive --out run'):
+    for line in (TRAIN, f'{TRAIN} --overwrite', 'train --resume --out run',
+                 'benchmark --methods dtw --tasks waves --archive archive --out run'):
         refused(line, f'run is in use: the process {pid} writes there')
     p.send_signal(signal.SIGKILL)
     p.wait()
@@ -169,12 +179,18 @@ def test_a_lock_ends_with_its_block(tmp_path):
 
 # Series
 @pytest.mark.parametrize('name,content,said', [
-    ('x.npy', b'', 'found an empty file'), ('x.npy', b'1,2\n', 'found something else'), ('x.npy', np.float32(3), 'found shape ()'), ('x.npy', np.zeros((0,9)), 'found shape (0, 9)'),
-    ('x.npy', np.array([[1,'a']], object), 'numbers'), ('x.npy', np.array([['a']]), 'dtype <U1'), ('x.npy', np.zeros(5), 'found shape (5,)'), ('x.npy', np.zeros((1,1,1,1)), 'found shape (1, 1, 1, 1)'),
+    ('x.npy', b'', 'found an empty file'), ('x.npy', b'1,2\n', 'found something else'), ('x.npy', np.float32(3), 'found shape ()'),
+    ('x.npy', np.zeros((0,9)), 'found shape (0, 9)'),
+    ('x.npy', np.array([[1,'a']], object), 'numbers'), ('x.npy', np.array([['a']]), 'dtype <U1'),
+    ('x.npy', np.zeros(5), 'found shape (5,)'), ('x.npy', np.zeros((1,1,1,1)), 'found shape (1, 1, 1, 1)'),
     ('x.npy', np.array([[1.,2],[3,math.inf]]), 'infinite value in row 1'), ('x.npy', np.zeros((2,3), complex), 'complex'),
-    ('x.csv', b'', 'found an empty file'), ('x.csv', b'\n \r\n', 'found an empty file'), ('x.csv', b't0,t1\n1,2\n', "line 1: expected numbers, found 't0'; if it is a header"),
-    ('x.csv', b'1,2\n\n\n3,x\n', "line 4: expected numbers, found 'x'"), ('x.csv', b'1,2\n1_0,2\n', "line 2: expected numbers, found '1_0'"), ('x.csv', b'1,2\n3,inf\n', "line 2: found the infinite value 'inf'"),
-    ('x.csv', b'1,1e999\n', "line 1: found the infinite value '1e999'"), ('x.csv', b'1,2\n,,\n', 'line 2: expected values, found none'), ('x.csv', b'1;2\n', "found '1;2'"),
+    ('x.csv', b'', 'found an empty file'), ('x.csv', b'\n \r\n', 'found an empty file'),
+    ('x.csv', b't0,t1\n1,2\n', "line 1: expected numbers, found 't0'; if it is a header"),
+    ('x.csv', b'1,2\n\n\n3,x\n', "line 4: expected numbers, found 'x'"),
+    ('x.csv', b'1,2\n1_0,2\n', "line 2: expected numbers, found '1_0'"),
+    ('x.csv', b'1,2\n3,inf\n', "line 2: found the infinite value 'inf'"),
+    ('x.csv', b'1,1e999\n', "line 1: found the infinite value '1e999'"), ('x.csv', b'1,2\n,,\n', 'line 2: expected values, found none'),
+    ('x.csv', b'1;2\n', "found '1;2'"),
     ('x.csv', '1,2\n'.encode('utf-16'), 'expected text in UTF-8'), ('x.csv', b'\x89PNG\r\n\x1a\n\xff', 'expected text in UTF-8')])
 def test_what_is_no_series_is_named_with_its_file_and_line(here, name, content, said):
     if isinstance(content, bytes): Path(name).write_bytes(content)
@@ -189,7 +205,8 @@ def test_a_header_that_claims_more_than_the_file_holds(here):
     with pytest.raises(ValueError, match='x.npy: expected an array'): read_series('x.npy')
 
 @pytest.mark.parametrize('name,content,X', [
-    ('x.csv', '\ufeff1,2\r\n3,4\r\n', [[1,2],[3,4]]), ('x.tsv', '1,2,3\n4,5\n', [[1,2,3],[4,5]]), ('x.txt', '1 2\n3  4\n', [[1,2],[3,4]]), ('x.csv', '1, 2\n\n3, 4', [[1,2],[3,4]]),
+    ('x.csv', '\ufeff1,2\r\n3,4\r\n', [[1,2],[3,4]]), ('x.tsv', '1,2,3\n4,5\n', [[1,2,3],[4,5]]), ('x.txt', '1 2\n3  4\n', [[1,2],[3,4]]),
+    ('x.csv', '1, 2\n\n3, 4', [[1,2],[3,4]]),
     ('x.tsv', '1\t2\n3\t4\n', [[1,2],[3,4]])])
 def test_text_as_it_comes(here, name, content, X):
     Path(name).write_bytes(content.encode())

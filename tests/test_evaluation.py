@@ -40,7 +40,8 @@ def searched(monkeypatch):
     monkeypatch.setattr(svm.GramSVC, 'fit', lambda self, Z, y: setattr(self, 'ended_', True) or self)
     return calls
 
-@pytest.mark.parametrize('n,labels,search', [(49,2,False), (50,2,True), (50,10,True), (54,11,False), (55,11,True), (59,12,False), (60,12,True), (200,41,False), (205,41,True)])
+@pytest.mark.parametrize('n,labels,search',
+    [(49,2,False), (50,2,True), (50,10,True), (54,11,False), (55,11,True), (59,12,False), (60,12,True), (200,41,False), (205,41,True)])
 def test_few_rows_are_not_searched(searched, n, labels, search):
     "Under 50 rows, or under 5 a label, C is infinite"
     Z,y = clouds(n, labels)
@@ -99,7 +100,8 @@ def test_scores_are_those_of_the_predictions(classifier):
     clf,C = CLASSIFIERS[classifier](Z[:80], y[:80])
     guess = clf.predict(Z[80:])
     assert s['C'] == C and s['accuracy'] == pytest.approx((guess == y[80:]).mean())
-    assert s['balanced_accuracy'] == pytest.approx(balanced_accuracy_score(y[80:], guess)) and s['macro_f1'] == pytest.approx(f1_score(y[80:], guess, average='macro'))
+    assert s['balanced_accuracy'] == pytest.approx(balanced_accuracy_score(y[80:], guess))
+    assert s['macro_f1'] == pytest.approx(f1_score(y[80:], guess, average='macro'))
     assert .4 < s['accuracy'] < 1
 
 @pytest.mark.parametrize('classifier', CLASSIFIERS)
@@ -194,7 +196,8 @@ def test_results_table():
 def test_table_through_csv(trained, tmp_path):
     table = results_table(dict(heads=trained.validate_tasks(), SVM=trained.svm_eval()))
     table.to_csv(tmp_path/'results.csv')
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path/'results.csv', index_col='task', float_precision='round_trip'), table, check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path/'results.csv', index_col='task', float_precision='round_trip'), table,
+                                  check_exact=True)
     svm = trained.svm_eval()
     svm.to_csv(tmp_path/'svm.csv')
     again = pd.read_csv(tmp_path/'svm.csv', index_col='task', float_precision='round_trip')

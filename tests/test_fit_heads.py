@@ -3,12 +3,15 @@ import numpy as np
 import pytest
 import torch
 from fastai.learner import load_learner
+from helpers import quiet, quiet_learner
 
 from tsai_mtcs import closed_form
 from tsai_mtcs.all import KernelEncoder, MTCSModel, MultiTaskDataLoaders, Task, bundled_tasks, deal_sites, mtcs_learner
+from tsai_mtcs.closed_form import solve_heads
 from tsai_mtcs.ridge import Ridge, Rows
 from tsai_mtcs.shared_heads import share_heads
 from tsai_mtcs.solve import Coupling, pooled_penalty, shrunk_means
+from tsai_mtcs.test_utils import synth_task
 
 SMALL = dict(parts='minirocket', n_kernels=840)
 
@@ -84,7 +87,8 @@ def test_interrupted_it_leaves_the_old_heads(fitted, sites, monkeypatch):
     (dict(same=[(('ItalyPowerDemand 1',7), ('ItalyPowerDemand 2',0))]), 'has no label 7'),
     (dict(never=[(('ItalyPowerDemand 1',0), ('ItalyPowerDemand 1',1))]), 'labels of two tasks'),
     (dict(prior=-np.ones((3,3))), 'numbers from 0 on'), (dict(prior=np.ones(3)), 'found shape'),
-    (dict(class_weights='even'), "'balanced'"), (dict(strength=-1.), 'strength of at least 0'), (dict(strength=float('nan')), 'strength of at least 0')])
+    (dict(class_weights='even'), "'balanced'"), (dict(strength=-1.), 'strength of at least 0'),
+    (dict(strength=float('nan')), 'strength of at least 0')])
 def test_what_makes_no_sense_is_refused(fitted, known, match):
     with pytest.raises(ValueError, match=match): fitted.fit_heads(**known)
 
@@ -116,7 +120,8 @@ def test_balanced_weights_help_the_rare_label():
 
 
 def random_rows(n, feats, n_labels, gen):
-    return Rows(torch.randn(n, feats, generator=gen, dtype=torch.float64), torch.arange(n)%n_labels, n_labels, torch.rand(n, generator=gen, dtype=torch.float64)+.5)
+    return Rows(torch.randn(n, feats, generator=gen, dtype=torch.float64), torch.arange(n)%n_labels, n_labels,
+                torch.rand(n, generator=gen, dtype=torch.float64)+.5)
 
 
 def dense(ridges, groups, strength):
@@ -145,7 +150,8 @@ def dense(ridges, groups, strength):
 def test_coupled_heads_equal_a_dense_solve(seed):
     gen, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     feats = int(rng.integers(3, 25))
-    ridges = [Ridge(random_rows(int(rng.integers(4, 40)), feats, int(rng.integers(2, 5)), gen), float(10**rng.uniform(-2, 1))) for _ in range(int(rng.integers(2, 5)))]
+    ridges = [Ridge(random_rows(int(rng.integers(4, 40)), feats, int(rng.integers(2, 5)), gen), float(10**rng.uniform(-2, 1)))
+              for _ in range(int(rng.integers(2, 5)))]
     groups = [1+rng.permutation(5)[:o.rows.n_labels] for o in ridges]
     for o in groups:
         o[rng.random(len(o)) < .3] = -1  # labels without a group
@@ -159,6 +165,33 @@ def test_coupled_heads_equal_a_dense_solve(seed):
 
 def test_sizes_at_the_edge():
     gen = torch.Generator().manual_seed(0)
-    for tasks in ([random_rows(3, 5, 3, gen)], [random_rows(4, 5, 1, gen), random_rows(2, 5, 2, gen)], [random_rows(2, 50, 2, gen) for _ in range(3)]):
+    for tasks in ([random_rows(3, 5, 3, gen)], [random_rows(4, 5, 1, gen), random_rows(2, 5, 2, gen)],
+                  [random_rows(2, 50, 2, gen) for _ in range(3)]):
         for o in (share_heads(tasks), share_heads(tasks, strength=2.)):
             assert all(torch.isfinite(w).all() and torch.isfinite(b).all() for w, b in o.heads)
+
+
+def test_trained_heads_keep_half_of_the_say():
+    "Logits are the mean of the solved heads' and of the trained ones, drawn to the mean of their group; solving again changes nothing"
+    sites,_ = deal_sites(synth_task('waves', dict(sine='sine', square='square', fast='fast'), n=90), n=3, rows=6, seed=0)
+    def learner():
+        torch.manual_seed(0)
+        dls = MultiTaskDataLoaders.from_tasks(sites, bs=9, schedule='uniform', steps=30, device='cpu', check_copies=False)
+        return quiet(mtcs_learner(dls, arch_config=dict(hidden=8, feats=16, depth=3), sharing=None))
+    learn = learner()
+    learn.fit(1, 1e-2)
+    W = learn.model.head.weight.detach().clone()
+    solved,found = solve_heads(learn.model, learn.dls.train_ds)
+    assert (found.groups >= 0).all()
+    mean = torch.stack([W[found.groups == g].mean(0) for g in found.groups])
+    for _ in range(2):
+        learn.fit_heads()
+        torch.testing.assert_close(learn.model.head.weight.detach(), (solved.weight+mean)/2)
+        torch.testing.assert_close(learn.model.head.last.bias.detach(), solved.last.bias/2)
+    untrained = learner().fit_heads()
+    torch.testing.assert_close(untrained.model.head.weight, solve_heads(untrained.model, untrained.dls.train_ds)[0].weight)
+
+def test_looking_for_a_learning_rate_trains_no_heads():
+    learn = quiet_learner()
+    learn.lr_find(num_it=4, show_plot=False)
+    assert learn.trained_head is None

@@ -31,9 +31,13 @@ def labels_of(*args, **kwargs):
 
 @pytest.mark.parametrize('ext', HEAD)
 @pytest.mark.parametrize('train,test,want', [
-    (['1','2'], ['2','1'], ['1','2','2','1']), (['1.0','2.0'], ['2','1'], ['1','2','2','1']), (['1.0000000e+00','-1.0'], ['1','-1'], ['1','-1','1','-1']),
-    (['001','1'], ['1','001'], ['001','1','1','001']), (['1_0','10'], ['10','1_0'], ['1_0','10','10','1_0']), (['A','a'], ['a','A'], ['A','a','a','A']),
-    (['inf','1'], ['1','inf'], ['inf','1','1','inf']), (['Standing','Walking'], ['Walking','Standing'], ['Standing','Walking','Walking','Standing']), (['0.5','1.50'], ['1.5','0.50'], ['0.5','1.5','1.5','0.5'])], ids=str)
+    (['1','2'], ['2','1'], ['1','2','2','1']), (['1.0','2.0'], ['2','1'], ['1','2','2','1']),
+    (['1.0000000e+00','-1.0'], ['1','-1'], ['1','-1','1','-1']),
+    (['001','1'], ['1','001'], ['001','1','1','001']), (['1_0','10'], ['10','1_0'], ['1_0','10','10','1_0']),
+    (['A','a'], ['a','A'], ['A','a','a','A']),
+    (['inf','1'], ['1','inf'], ['inf','1','1','inf']),
+    (['Standing','Walking'], ['Walking','Standing'], ['Standing','Walking','Walking','Standing']),
+    (['0.5','1.50'], ['1.5','0.50'], ['0.5','1.5','1.5','0.5'])], ids=str)
 def test_labels_stay_what_the_file_says(tmp_path, ext, train, test, want): assert labels_of(tmp_path, train, test, ext) == want
 
 def test_the_same_labels_from_every_format():
@@ -41,8 +45,11 @@ def test_the_same_labels_from_every_format():
     assert 'GunPoint' in names
     for name in names: assert len({tuple(same_labels([read_file(BUNDLED/name/f'{name}_TRAIN.{ext}')[1]])[0]) for ext in HEAD}) == 1
 
-@pytest.mark.parametrize('file,theirs', [('GunPoint/GunPoint_TRAIN.tsv',load_from_tsv_file), ('GunPoint/GunPoint_TEST.ts',load_from_ts_file), ('GunPoint/GunPoint_TRAIN.arff',load_from_arff_file),
-                                         ('PickupGestureWiimoteZ/PickupGestureWiimoteZ_TEST.ts',load_from_ts_file), ('JapaneseVowels/JapaneseVowels_TRAIN.ts',load_from_ts_file),
+@pytest.mark.parametrize('file,theirs', [('GunPoint/GunPoint_TRAIN.tsv',load_from_tsv_file),
+                                         ('GunPoint/GunPoint_TEST.ts',load_from_ts_file),
+                                         ('GunPoint/GunPoint_TRAIN.arff',load_from_arff_file),
+                                         ('PickupGestureWiimoteZ/PickupGestureWiimoteZ_TEST.ts',load_from_ts_file),
+                                         ('JapaneseVowels/JapaneseVowels_TRAIN.ts',load_from_ts_file),
                                          ('BasicMotions/BasicMotions_TEST.ts',load_from_ts_file)])
 def test_values_are_those_that_aeon_reads(file, theirs):
     (X,y),(X2,y2) = read_file(BUNDLED/file),theirs(str(BUNDLED/file))
@@ -52,13 +59,15 @@ def test_values_are_those_that_aeon_reads(file, theirs):
 def test_bundled_labels_keep_their_case(): assert bundled_tasks('BasicMotions')[0].labels == ('Badminton','Running','Standing','Walking')
 
 def test_variables_of_a_relational_arff(tmp_path):
-    (tmp_path/'x.arff').write_text("@relation r\n@attribute relationalAtt relational\n@end relationalAtt\n@data\n'1,2,3\\n4,5,?',Left\n\n% between\n'6,7,8\\n9,10,11','Right'\n")
+    (tmp_path/'x.arff').write_text("@relation r\n@attribute relationalAtt relational\n@end relationalAtt\n@data\n'1,2,3\\n4,5,?',Left\n\n"
+                                   "% between\n'6,7,8\\n9,10,11','Right'\n")
     X,y = read_file(tmp_path/'x.arff')
     np.testing.assert_array_equal(X, [[[1,2,3],[4,5,np.nan]],[[6,7,8],[9,10,11]]])
     assert y.tolist() == ['Left','Right']
 
 @pytest.mark.parametrize('ext,text', [
-    ('tsv', '\ufeff1\t1\t2\r\n\r\n2\t3\tNaN\r\n'), ('tsv', '1,1,2\n2,3,\x3f\n'), ('tsv', '1,1,2\n\n2,3,nan'), ('ts', '\ufeff# made by hand\n@problemName x\n\n@data\n# first\n1,2:1\n\n3,?:2\n'),
+    ('tsv', '\ufeff1\t1\t2\r\n\r\n2\t3\tNaN\r\n'), ('tsv', '1,1,2\n2,3,\x3f\n'), ('tsv', '1,1,2\n\n2,3,nan'),
+    ('ts', '\ufeff# made by hand\n@problemName x\n\n@data\n# first\n1,2:1\n\n3,?:2\n'),
     ('ts', '@DATA\n1,2:1\n3,NaN:2'), ('arff', '\ufeff% c\n@relation x\n\n@data\n% c\n1,2,1\n\n3,?,2\n')], ids=range(6))
 def test_what_is_no_damage(tmp_path, ext, text):
     file = tmp_path/f'x.{ext}'
@@ -68,13 +77,21 @@ def test_what_is_no_damage(tmp_path, ext, text):
     assert y.tolist() == ['1','2']
 
 @pytest.mark.parametrize('ext,text,said', [
-    ('tsv', '1\t2\t3\n\n1\t2\tabc\n', "line 3: expected numbers, found 'abc'"), ('tsv', 'label\tt0\tt1\n1\t2\t3\n', "line 1: expected numbers, found 't0'"), ('tsv', '1\t2,5\t3\n', "line 1: expected numbers, found '2,5'"),
-    ('tsv', '1 2 3\n', 'line 1: expected a label and values, parted by tabs'), ('tsv', '1\t2\t3\n1\t2\n', 'line 2: expected 2 separators as in line 1, found 1'),
-    ('ts', '@data\n1,2:a\n1,abc:b\n', "line 3: expected numbers, found 'abc'"), ('ts', '@data\n1,2:a\n1,2_0:b\n', "line 3: expected numbers, found '2_0'"), ('ts', '@data\n1,,2:a\n', "line 2: expected numbers, found ''"),
+    ('tsv', '1\t2\t3\n\n1\t2\tabc\n', "line 3: expected numbers, found 'abc'"),
+    ('tsv', 'label\tt0\tt1\n1\t2\t3\n', "line 1: expected numbers, found 't0'"),
+    ('tsv', '1\t2,5\t3\n', "line 1: expected numbers, found '2,5'"),
+    ('tsv', '1 2 3\n', 'line 1: expected a label and values, parted by tabs'),
+    ('tsv', '1\t2\t3\n1\t2\n', 'line 2: expected 2 separators as in line 1, found 1'),
+    ('ts', '@data\n1,2:a\n1,abc:b\n', "line 3: expected numbers, found 'abc'"),
+    ('ts', '@data\n1,2:a\n1,2_0:b\n', "line 3: expected numbers, found '2_0'"),
+    ('ts', '@data\n1,,2:a\n', "line 2: expected numbers, found ''"),
     ('ts', '@timestamps true\n@data\n(2020-01-01,1),(2020-01-02,2):a\n', r'found time stamps \(@timestamps true\).*write the values alone'),
-    ('ts', '@targetLabel true\n@data\n1,2:0.37\n', 'target of a regression.*make labels of it'), ('ts', '@data\n1,2:?\n', "line 2: expected a label, found '\\?'"),
-    ('ts', '@equalLength true\n@data\n1,2:a\n1,2,3:b\n', 'line 4: expected 2 values, found 3'), ('ts', '@data\n1,2:3:a\n', 'line 2: expected 2 values, found 1'), ('ts', '1,2:a\n', 'no series'),
-    ('arff', '@relation x\n@data\n1,x,a\n', "line 3: expected numbers, found 'x'"), ('arff', '', 'no series'), ('csv', '1,2\n', 'expected one of the formats tsv, ts, arff')])
+    ('ts', '@targetLabel true\n@data\n1,2:0.37\n', 'target of a regression.*make labels of it'),
+    ('ts', '@data\n1,2:?\n', "line 2: expected a label, found '\\?'"),
+    ('ts', '@equalLength true\n@data\n1,2:a\n1,2,3:b\n', 'line 4: expected 2 values, found 3'),
+    ('ts', '@data\n1,2:3:a\n', 'line 2: expected 2 values, found 1'), ('ts', '1,2:a\n', 'no series'),
+    ('arff', '@relation x\n@data\n1,x,a\n', "line 3: expected numbers, found 'x'"), ('arff', '', 'no series'),
+    ('csv', '1,2\n', 'expected one of the formats tsv, ts, arff')])
 def test_what_cannot_be_read_is_named_with_its_line(tmp_path, ext, text, said):
     file = tmp_path/f'x.{ext}'
     file.write_text(text)

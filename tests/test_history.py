@@ -23,7 +23,8 @@ def titles(fig): return [o.get_title() for o in fig.axes]
 def test_losses_the_sharing_loss_and_accuracies_have_axes_of_their_own():
     fig = plot_training(history(), ['waves'])
     assert titles(fig) == ['loss','sharing loss, in training','accuracy on the test split']
-    assert [[o.get_text() for o in ax.texts] for ax in fig.axes] == [['train_loss','cls_loss','test_loss'], ['sharing_loss'], ['test_accuracy','waves']]
+    named = [[o.get_text() for o in ax.texts] for ax in fig.axes]
+    assert named == [['train_loss','cls_loss','test_loss'], ['sharing_loss'], ['test_accuracy','waves']]
     np.testing.assert_array_equal(fig.axes[0].lines[1].get_ydata(), history().test_loss)
     np.testing.assert_array_equal(fig.axes[0].lines[1].get_xdata(), range(1, 6))
 

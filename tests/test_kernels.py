@@ -64,7 +64,8 @@ def test_poolings_of_every_kernel_are_those_of_plain_loops(compiled, diff):
             c = c[edge:len(c)-edge]
             above = c > part.biases[f].item()
             some = max(above.sum(), 1)
-            expected[r,:,f] = above.mean(), (c-part.biases[f].item())[above].sum()/some, np.flatnonzero(above).sum()/some/len(c), longest(above)/len(c)
+            expected[r,:,f] = (above.mean(), (c-part.biases[f].item())[above].sum()/some,
+                               np.flatnonzero(above).sum()/some/len(c), longest(above)/len(c))
     off = np.abs(got.numpy().reshape(expected.shape)-expected)
     assert np.median(off) < 1e-6 and (off > 1e-4).mean() < .01 # a value that equals its bias may round to either side of it
 
@@ -112,7 +113,8 @@ def test_state_gives_the_same_features_in_another_process(tmp_path):
     x = rows(5, 3, 41)
     np.save(tmp_path/'x.npy', x.numpy())
     code = ("import sys, numpy as np, torch; from tsai_mtcs.model import MTCSModel; "
-            "m = MTCSModel.from_pretrained(sys.argv[1]); np.save(sys.argv[1]+'/z.npy', m.backbone(torch.from_numpy(np.load(sys.argv[1]+'/x.npy'))).numpy())")
+            "m = MTCSModel.from_pretrained(sys.argv[1]); np.save(sys.argv[1]+'/z.npy', "
+            "m.backbone(torch.from_numpy(np.load(sys.argv[1]+'/x.npy'))).numpy())")
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code, str(tmp_path)], check=True,
                    env={**os.environ, 'NUMBA_CACHE_DIR':str(tmp_path)}) # compiled anew, which must not change how sums round
     assert np.load(tmp_path/'z.npy').tobytes() == learn.model.backbone(x).numpy().tobytes()
@@ -177,7 +179,8 @@ def test_constant_and_empty_series_have_features():
 
 def test_flat_series_lose_to_the_first_kernel_of_each_group():
     part = HydraPart([1], torch.Generator().manual_seed(0))
-    inside = hydra_features(torch.full((1, 1, 400), .3), torch.tensor([400]), part.exponents[:1], torch.zeros(1, 32, dtype=torch.long), part.weights[:1])
+    inside = hydra_features(torch.full((1, 1, 400), .3), torch.tensor([400]), part.exponents[:1], torch.zeros(1, 32, dtype=torch.long),
+                            part.weights[:1])
     assert (inside.view(32, 2, 8)[:,1,0]**2 > .97).all() # all but where a kernel looks beyond the ends
 
 @pytest.mark.parametrize('vars', [1, 3])
@@ -237,7 +240,8 @@ def test_real_data_survive_saving(tmp_path):
     back = MTCSModel.from_pretrained(tmp_path)
     for o in tasks: assert np.array_equal(back.embed(o.X[:20], o.name), learn.embed(o.X[:20], o.name))
 
-OUT_OF_RANGE = {'parts.0.exponents':12., 'parts.1.exponents':-1., 'parts.0.signal':10**7, 'parts.1.signal':-1, 'parts.0.mix.3.chosen':3, 'std':0.}
+OUT_OF_RANGE = {'parts.0.exponents':12., 'parts.1.exponents':-1., 'parts.0.signal':10**7, 'parts.1.signal':-1, 'parts.0.mix.3.chosen':3,
+                'std':0.}
 
 @pytest.mark.parametrize('name', OUT_OF_RANGE)
 def test_no_state_leads_compiled_loops_out_of_their_arrays(name):

@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import tsai_mtcs.similarity  # adds relevance to the learner
 from fastai.torch_core import set_seed
 from helpers import quiet_learner, same, weights
 from tsai_mtcs.data import MultiTaskDataLoaders
@@ -111,7 +110,8 @@ def test_arrays_of_other_libraries(tmp_path, library):
     source[:] = X
     a,b = (Task('x', o, [0,1]*30) for o in (X, source))
     assert a.spec == b.spec and b.X.read.array is source
-    for (x,_),(x2,_) in zip(*(MultiTaskDataLoaders.from_tasks(o, device='cpu').train for o in (a,b)), strict=True): assert torch.equal(x, x2)
+    for (x,_),(x2,_) in zip(*(MultiTaskDataLoaders.from_tasks(o, device='cpu').train for o in (a,b)), strict=True):
+        assert torch.equal(x, x2)
 
 @pytest.mark.parametrize('dtype', ['>f4','f2','f8','i2','u1','?'])
 def test_other_dtypes_and_matrices(on_disk, dtype):
@@ -133,7 +133,8 @@ def test_a_read_only_map_warns_of_nothing_and_is_not_written_to(on_disk):
     np.testing.assert_array_equal(dls.train_ds.store.X[0], X)
 
 @pytest.mark.parametrize('value,rows,said', [
-    (np.inf, [71], 'infinite value in row 71'), (np.nan, [71], 'no step in row 71'), (np.inf, [0], 'infinite value in row 0'), (np.nan, [89], 'no step in row 89')])
+    (np.inf, [71], 'infinite value in row 71'), (np.nan, [71], 'no step in row 71'),
+    (np.inf, [0], 'infinite value in row 0'), (np.nan, [89], 'no step in row 89')])
 @pytest.mark.parametrize('chunk', [1, 1000, 2**20])
 def test_bad_values_are_found_in_whichever_piece(on_disk, value, rows, said, chunk):
     X = with_gaps()[0]

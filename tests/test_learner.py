@@ -12,7 +12,7 @@ from fastai.interpret import ClassificationInterpretation
 from fastai.learner import load_learner
 from fastai.metrics import F1Score, error_rate
 from fastai.torch_core import set_seed, trainable_params
-from helpers import quiet, quiet_learner, random_task, same, weights
+from helpers import CPUMixedPrecision, quiet, quiet_learner, random_task, same, weights
 from tsai.models.FCNPlus import FCNPlus
 from tsai.models.InceptionTimePlus import InceptionTimePlus
 from tsai.models.ResNetPlus import ResNetPlus
@@ -25,7 +25,7 @@ from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_dls, synth_learner, synth_task, synth_tasks
 
-COLUMNS = ['epoch','train_loss','test_loss','test_accuracy','waves','machine','cls_loss','sharing_loss','time'] # without a validation split
+COLUMNS = ['epoch','train_loss','test_loss','test_accuracy','waves','machine','matched','time'] # without a validation split
 HELD = ['epoch','train_loss','valid_loss','accuracy',*COLUMNS[4:]]
 
 
@@ -82,18 +82,19 @@ def test_table():
     learn.logger = rows.append
     learn.fit(2)
     learn.fit(1)
-    assert list(learn.recorder.metric_names) == COLUMNS and len(learn.metrics) == 5
+    assert list(learn.recorder.metric_names) == COLUMNS and len(learn.metrics) == 4
     assert [o[0] for o in rows] == [0,1,0] and {len(o) for o in rows} == {len(COLUMNS)}
     last = dict(zip(COLUMNS, rows[-1]))
     df = learn.validate_tasks()
-    for name,column in (('waves','waves'), ('machine','machine'), ('mean','test_accuracy')): assert np.isclose(last[column], df.accuracy[name])
+    for name,column in (('waves','waves'), ('machine','machine'), ('mean','test_accuracy')):
+        assert np.isclose(last[column], df.accuracy[name])
     assert np.isclose(last['test_loss'], np.average(df.loss[:-1], weights=df.rows[:-1]))
 
 @pytest.mark.parametrize('n,columns', [(1,0), (16,16), (17,0)])
 def test_columns_of_tasks_while_they_are_few(n, columns):
     learn = quiet_learner(dls=loaders([random_task(f't{i}', seed=i) for i in range(n)]))
     learn.fit(1)
-    assert list(learn.recorder.metric_names[3:-3]) == ['test_accuracy']+[f't{i}' for i in range(columns)]
+    assert list(learn.recorder.metric_names[3:-2]) == ['test_accuracy']+[f't{i}' for i in range(columns)]
 
 def test_scores_of_unequal_labels_and_of_one_that_training_lacks():
     "Balanced accuracy counts the labels that occur; rows of an unknown label are one more, always wrong"
@@ -160,17 +161,22 @@ def test_mixup():
 
 @pytest.mark.filterwarnings('ignore')
 def test_mixed_precision():
-    learn = quiet_learner(sharing='paper', tau=1.2).to_fp16()
-    before = weights(learn.model)
-    learn.fit(1)
-    assert np.isfinite(learn.recorder.values).all() and not same(before, weights(learn.model))
-    assert {o.dtype for o in learn.model.parameters()} == {torch.float32}
+    "Convolutions in half precision and weights in float32, with nearly the same result; `to_fp32` ends it"
+    seen = []
+    plain,learn = (quiet_learner(sharing='paper', tau=1.2, cbs=cbs) for cbs in (None, CPUMixedPrecision()))
+    learn.model.register_forward_hook(lambda module, args, out: seen.append(out.dtype) if module.training else None)
+    for o in (plain, learn): o.fit(1)
+    assert set(seen) == {torch.bfloat16} and {o.dtype for o in learn.model.parameters()} == {torch.float32}
+    assert np.allclose(learn.recorder.losses, plain.recorder.losses, rtol=.05) and not same(weights(plain.model), weights(learn.model))
     assert not learn.to_fp32()._grab_cbs(MixedPrecision)
+    seen.clear()
     learn.fit(1)
+    assert set(seen) == {torch.float32}
 
 def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     "Three epochs, or one that is saved and two that another learner adds"
-    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
+    make = lambda seed=0: quiet_learner(seed=seed, dls=synth_dls(), sharing='paper',
+                                        arch_config=dict(hidden=8, feats=16, depth=3, dropout=0), path=tmp_path)
     whole,first,second = make(),make(),make(1)
     whole.fit(3)
     first.fit(1)
@@ -184,12 +190,19 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
-@pytest.mark.parametrize('kw', [dict(arch_config=dict(vars=1, hidden=4, feats=8, depth=2)), dict(sharing=None, n_layers=2), dict(sharing=None), dict(sharing='paper', relevance='cosine'),
-                                dict(sharing='paper', pairs='target', distance='l2')], ids=str)
-def test_settings(kw):
-    learn = quiet_learner(**kw)
-    learn.fit(1)
-    assert np.isfinite(learn.recorder.values).all() and len(learn.validate_tasks()) == 3
+def test_the_size_of_the_encoder_and_of_the_heads():
+    learn = quiet_learner(arch_config=dict(vars=1, hidden=4, feats=8, depth=2), n_layers=2)
+    assert learn.embed(synth_tasks()[0]).shape == (48,8) and len(learn.model.backbone.blocks) == 2+1
+    assert learn.model.head(torch.zeros(3,8)).shape == (3,5) and learn.model.head.config['n_layers'] == 2
+
+@pytest.mark.parametrize('kw', [dict(relevance='cosine'), dict(relevance='covariance'), dict(pairs='target'), dict(distance='l2'),
+                                dict(alpha=.5), dict(tau=.5)], ids=str)
+def test_settings_of_the_sharing_loss_change_what_it_trains(kw):
+    def trained(**kwargs):
+        learn = quiet_learner(**{'sharing':'paper', 'tau':1.1, **kwargs})
+        learn.fit(1, 1e-2)
+        return weights(learn.model)
+    assert same(trained(), trained()) and not same(trained(), trained(**kw))
 
 def test_user_loss():
     class Loss(torch.nn.CrossEntropyLoss): activation = staticmethod(torch.sigmoid)
@@ -303,7 +316,7 @@ def test_metrics_of_fastai_see_the_labels_of_a_row_s_own_task():
     "Beside the other task's, the logits of the right label would seldom be the highest"
     learn = quiet_learner(metrics=[error_rate, F1Score(average='micro')])
     learn.fit(8, 1e-2)
-    *_,error,f1,cls,share = learn.validate()
+    *_,error,f1,matched = learn.validate()
     df = learn.validate_tasks()
     assert error == pytest.approx(1-(df.accuracy*df.rows)[:2].sum()/df.rows[:2].sum()) and f1 == pytest.approx(1-error)
 
@@ -362,7 +375,7 @@ def test_best_epoch_is_kept(tmp_path, monitor, best):
     assert same(weights(learn.model), learn.keep.kept[best(column)])
 
 def test_early_stopping(tmp_path):
-    learn = quiet_learner(dls=synth_dls(valid_pct=.3), path=tmp_path)
+    learn = quiet_learner(dls=synth_dls(valid_pct=.3), sharing=None, path=tmp_path)
     learn.fit(9, 0., cbs=EarlyStoppingCallback(patience=2))
     assert len(learn.recorder.values) == 3
 
@@ -372,17 +385,19 @@ def test_nothing_is_chosen_on_the_test_split(cls, monitor):
     learn = quiet_learner()
     before = weights(learn.model)
     for fit in (lambda **kw: learn.fit(1, **kw), lambda **kw: learn.fit_one_cycle(1, **kw)):
-        with pytest.raises(ValueError, match=f"choose by '{monitor}', which is measured on the test split; hold out.*valid_pct"): fit(cbs=cls(monitor))
+        with pytest.raises(ValueError, match=f"choose by '{monitor}', which is measured on the test split; hold out.*valid_pct"):
+            fit(cbs=cls(monitor))
     own = quiet_learner(cbs=cls(monitor))
     with pytest.raises(ValueError, match='test split'): own.fit(1)
     assert same(before, weights(learn.model)) and same(before, weights(own.model))
     learn.fit(1)
     assert not same(before, weights(learn.model)), 'the refused callback was left behind'
 
-@pytest.mark.parametrize('cb', [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
+@pytest.mark.parametrize('cb',
+    [lambda: SaveModelCallback('train_loss'), lambda: SaveModelCallback('cls_loss'), lambda: SaveModelCallback(every_epoch=True),
                                 lambda: EarlyStoppingCallback('train_loss'), lambda: ReduceLROnPlateau('train_loss')])
 def test_what_does_not_look_at_the_test_split_may_choose(tmp_path, cb):
-    learn = quiet_learner(path=tmp_path)
+    learn = quiet_learner(path=tmp_path, sharing='paper')
     learn.fit(2, cbs=cb())
     assert len(learn.recorder.values) == 2
 
@@ -391,11 +406,13 @@ def test_a_view_is_guarded_too():
 
 
 # Encoders and shapes
-ARCHS = {InceptionTimePlus: dict(nf=4), FCNPlus: dict(layers=[8,8,8], kss=[5,3,3]), ResNetPlus: dict(nf=4), TSTPlus: dict(d_model=16, n_heads=2, n_layers=1, d_ff=16)}
+ARCHS = {InceptionTimePlus: dict(nf=4), FCNPlus: dict(layers=[8,8,8], kss=[5,3,3]), ResNetPlus: dict(nf=4),
+         TSTPlus: dict(d_model=16, n_heads=2, n_layers=1, d_ff=16)}
 
 @pytest.mark.parametrize('arch', ARCHS)
 def test_architectures_of_tsai(arch):
-    tasks = [synth_task('waves', dict(a='sine', b='square')), synth_task('more', dict(c='fast', d='square'), steps=32 if arch is TSTPlus else 45)]
+    tasks = [synth_task('waves', dict(a='sine', b='square')),
+             synth_task('more', dict(c='fast', d='square'), steps=32 if arch is TSTPlus else 45)]
     learn = quiet_learner(dls=loaders(tasks), arch=arch, arch_config=ARCHS[arch])
     before = weights(learn.model)
     learn.fit_one_cycle(1)

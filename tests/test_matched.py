@@ -8,8 +8,8 @@ from helpers import quiet, quiet_learner, same, weights
 from tsai_mtcs.bench.sites import deal_sites
 from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.callback.checkpoint import Checkpoint
-from tsai_mtcs.callback.matched import MatchedSharing, pull_together
 from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.heads import pull_together
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.test_utils import synth_task
 

@@ -11,19 +11,23 @@ import torch.nn.functional as F
 from helpers import quiet_learner, same
 from torch import nn
 from tsai.models.InceptionTimePlus import InceptionTimePlus
-from tsai_mtcs.encoders import ArchEncoder, ConvBlock, DilatedConv, MMoEEncoder, TS2VecEncoder, masked_max
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import ConvBlock, DilatedConv, MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead, MultiTaskLoss
 from tsai_mtcs.labels import LabelSpace
 from tsai_mtcs.model import MTCSModel
-import tsai_mtcs.similarity  # adds relevance to the learner
+from tsai_mtcs.pooling import masked_max
 from tsai_mtcs.tasks import Task, TaskSpec
 from tsai_mtcs.test_utils import synth_tasks
 
 X = np.random.default_rng(0).normal(1, 2, (9,1,30)).astype(np.float32)
 
 
-def make_space(): return LabelSpace([TaskSpec('gait', ('sit','walk','run'), 1, 30, (.1,), (1/3,)), TaskSpec('alarm', ((0,'off'),(1,'on')), 3, 24, (1.,2.,3.), (.5,.7,.9))])
-ENCODERS = dict(ts2vec=lambda: TS2VecEncoder(vars=(1,3), hidden=8, feats=16, depth=4), inception=lambda: ArchEncoder(InceptionTimePlus, [(1,30),(3,24)], nf=4))
+def make_space():
+    return LabelSpace([TaskSpec('gait', ('sit','walk','run'), 1, 30, (.1,), (1/3,)),
+                       TaskSpec('alarm', ((0,'off'),(1,'on')), 3, 24, (1.,2.,3.), (.5,.7,.9))])
+ENCODERS = dict(ts2vec=lambda: TS2VecEncoder(vars=(1,3), hidden=8, feats=16, depth=4),
+                inception=lambda: ArchEncoder(InceptionTimePlus, [(1,30),(3,24)], nf=4))
 
 def make_model(encoder, seed=0, **kwargs):
     "A model with weights and statistics other than those of a new one"
@@ -40,7 +44,6 @@ def make_model(encoder, seed=0, **kwargs):
 READ = '''
 import sys, numpy as np
 from tsai_mtcs.model import MTCSModel
-import tsai_mtcs.similarity  # adds relevance to the learner
 X,out = np.load('X.npy'),{}
 for name in sys.argv[1:]:
     m = MTCSModel.from_pretrained(name)
@@ -58,7 +61,8 @@ def test_model_in_a_new_process_is_the_same_to_the_bit(tmp_path):
     with np.load(tmp_path/'out.npz') as out:
         for name,m in models.items():
             labels,probs = m.predict(X, 'gait')
-            assert (out[name+'_probs'] == probs).all() and (out[name+'_labels'] == labels).all() and (out[name+'_embed'] == m.embed(X, 'gait')).all()
+            assert (out[name+'_probs'] == probs).all() and (out[name+'_labels'] == labels).all()
+            assert (out[name+'_embed'] == m.embed(X, 'gait')).all()
 
 @pytest.mark.parametrize('encoder', ENCODERS)
 def test_saved_model_has_every_weight_and_setting(tmp_path, encoder):
@@ -101,7 +105,8 @@ def test_labels_keep_their_type(tmp_path, labels):
 # The official checkpoints of TS2Vec
 def official(vars, hidden=8, feats=16, depth=4):
     "A state dict with the names and shapes that TS2Vec's averaged model saves"
-    state = {'n_averaged': torch.tensor(5), 'module.input_fc.weight': torch.randn(hidden, vars), 'module.input_fc.bias': torch.randn(hidden)}
+    state = {'n_averaged': torch.tensor(5), 'module.input_fc.weight': torch.randn(hidden, vars),
+             'module.input_fc.bias': torch.randn(hidden)}
     for i in range(depth+1):
         n,name = feats if i == depth else hidden,f'module.feature_extractor.net.{i}.'
         for conv,n_in in (('conv1',hidden), ('conv2',n)):
@@ -119,7 +124,7 @@ def plain_conv(x, w, b, d):
 def gelu(x): return x*(1+np.vectorize(math.erf)(x/math.sqrt(2)))/2
 
 def plain_encoding(state, x, depth=4, leaky=True):
-    "What TS2Vec computes of one series `(len, vars)`, step by step in float64; the embedding of every step; not `leaky`: missing steps are zeros to every convolution"
+    "What TS2Vec computes of one series `(len, vars)` in float64, an embedding a step; unless `leaky`, missing steps count as zeros"
     s = {k.removeprefix('module.'): v.double().numpy() for k,v in state.items()}
     z = np.nan_to_num(x)@s['input_fc.weight'].T+s['input_fc.bias']
     missing = np.isnan(x).all(1)
@@ -152,7 +157,8 @@ def test_official_checkpoint(tmp_path, vars, n):
 @pytest.mark.parametrize('content', [{}, {'other': torch.ones(2)}])
 def test_other_files_are_no_checkpoint(tmp_path, content):
     torch.save(content, tmp_path/'ts2vec.pkl')
-    with pytest.raises(ValueError, match="expected a checkpoint of TS2Vec with 'input_fc.weight', found"): TS2VecEncoder.from_ts2vec(tmp_path/'ts2vec.pkl')
+    with pytest.raises(ValueError, match="expected a checkpoint of TS2Vec with 'input_fc.weight', found"):
+        TS2VecEncoder.from_ts2vec(tmp_path/'ts2vec.pkl')
 
 
 # Convolutions
@@ -166,14 +172,16 @@ def test_taps_left_out_change_nothing(kernel_size, n, dilation):
     for f in (conv, lambda x: nn.Conv1d.forward(conv, x)):
         x = x.detach().requires_grad_()
         out = f(x)
-        grads = torch.autograd.grad((out*torch.linspace(1, 2, out.numel(), dtype=torch.double).view_as(out)).sum(), (x, conv.weight, conv.bias))
+        grads = torch.autograd.grad((out*torch.linspace(1, 2, out.numel(), dtype=torch.double).view_as(out)).sum(),
+                                    (x, conv.weight, conv.bias))
         results.append((out.detach(), *grads))
     for a,b in zip(*results): torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
 
 def test_block_is_two_convolutions_and_a_shortcut():
     block,x = ConvBlock(3, 5, 2).double(),torch.randn(2, 3, 11, dtype=torch.double)
     conv = lambda u, o: F.conv1d(u, o.weight, o.bias, padding=2, dilation=2)
-    torch.testing.assert_close(block(x), conv(F.gelu(conv(F.gelu(x), block.conv1)), block.conv2)+F.conv1d(x, block.shortcut.weight, block.shortcut.bias))
+    torch.testing.assert_close(block(x), conv(F.gelu(conv(F.gelu(x), block.conv1)), block.conv2)
+                               +F.conv1d(x, block.shortcut.weight, block.shortcut.bias))
 
 def test_encoder_of_the_paper():
     enc = TS2VecEncoder()
@@ -185,7 +193,8 @@ def test_encoder_of_the_paper():
 def test_masked_max():
     z,held = torch.randn(50, 4, 13),torch.rand(50, 1, 13) < .3
     held[0] = False
-    for out,row,keep in zip(masked_max(z, held), z, held[:,0]): assert torch.equal(out, row[:,keep].amax(1) if keep.any() else torch.zeros(4))
+    for out,row,keep in zip(masked_max(z, held), z, held[:,0]):
+        assert torch.equal(out, row[:,keep].amax(1) if keep.any() else torch.zeros(4))
 
 def test_missing_values_leave_gradients_finite():
     enc,x = make_model('ts2vec').backbone.train(),torch.randn(4, 1, 20)
@@ -226,7 +235,8 @@ def test_embeddings_do_not_depend_on_the_batches(encoder):
     model = make_model(encoder)
     want = model.embed(X, task='gait')
     assert want.shape == (9,16) and want.dtype == np.float32
-    for steps in (1, 30, 31, 95, 269, 270, 2**20): np.testing.assert_allclose(model.embed(X, task='gait', steps=steps), want, rtol=1e-5, atol=1e-6)
+    for steps in (1, 30, 31, 95, 269, 270, 2**20):
+        np.testing.assert_allclose(model.embed(X, task='gait', steps=steps), want, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(model.embed(X, task='gait', steps=95), model.embed(X, task='gait', steps=95))
 
 @pytest.mark.parametrize('n,steps', [(1,64), (7,64), (30,64), (64,64), (65,64), (200,64)])

@@ -35,7 +35,8 @@ def test_equal_to_correlations_one_by_one(threshold):
     np.testing.assert_allclose(sorted(got.correlation), sorted(o[4] for o in want), rtol=1e-6)
 
 @pytest.mark.parametrize('vars', [1,3])
-@pytest.mark.parametrize('change', [lambda x: x, lambda x: 1e5+x, lambda x: -7+1e-3*x, lambda x: x+np.random.default_rng(9).normal(0, .05, x.shape)],
+@pytest.mark.parametrize('change', [lambda x: x, lambda x: 1e5+x, lambda x: -7+1e-3*x,
+                                    lambda x: x+np.random.default_rng(9).normal(0, .05, x.shape)],
                          ids=['equal','offset','unit','noise'])
 def test_copies_are_found_with_their_row(vars, change):
     X = walks(vars=vars)

@@ -13,7 +13,8 @@ from tsai_mtcs.selfsup.tloss import CausalEncoder
 from tsai_mtcs.selfsup.tst import TSTEncoder
 from tsai_mtcs.selfsup.tstcc import TSTCCEncoder
 from tsai_mtcs.data import MultiTaskDataLoaders
-from tsai_mtcs.encoders import ArchEncoder, DilatedConv, MMoEEncoder, TS2VecEncoder
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import DilatedConv, MMoEEncoder, TS2VecEncoder
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.labels import LabelSpace
 from tsai_mtcs.model import MTCSModel
@@ -22,7 +23,8 @@ from tsai_mtcs.tasks import Task
 ANY_LEN = [name for name,o in ARCHS.items() if not o.one_len]
 OWN = dict(TS2VecEncoder=lambda vars: TS2VecEncoder(vars, hidden=8, feats=16, depth=4),
            MMoEEncoder=lambda vars: MMoEEncoder(vars, tasks=2, hidden=8, feats=16, depth=3))
-SELFSUP = dict(tloss=lambda vars: CausalEncoder(vars, hidden=8, reduced=8, feats=16, depth=3), tst=lambda vars: TSTEncoder(vars, 40, 16, depth=2, heads=2, ff=16),
+SELFSUP = dict(tloss=lambda vars: CausalEncoder(vars, hidden=8, reduced=8, feats=16, depth=3),
+               tst=lambda vars: TSTEncoder(vars, 40, 16, depth=2, heads=2, ff=16),
                tstcc=lambda vars: TSTCCEncoder(vars, feats=16, hidden=(8,8)))
 
 def make(name, vars=3):
@@ -74,7 +76,8 @@ def test_a_label_does_not_change_beside_a_longer_series():
 def test_training_reads_padding_as_zeros_and_learns():
     X = [np.random.default_rng(i).normal(i%2, 1, 20+i%7) for i in range(40)]
     task = Task('short', X, np.arange(40)%2, splits=(range(30), range(30, 40)))
-    learn = quiet_learner(dls=MultiTaskDataLoaders.from_tasks([task], bs=10, device='cpu'), arch='FCNPlus', arch_config=dict(layers=[4,4,8]))
+    learn = quiet_learner(dls=MultiTaskDataLoaders.from_tasks([task], bs=10, device='cpu'), arch='FCNPlus',
+                          arch_config=dict(layers=[4,4,8]))
     learn.fit(1)
     p = learn.predict(X, 'short')[1]
     np.testing.assert_allclose(learn.predict(X[:1], 'short')[1], p[:1], rtol=1e-4, atol=1e-5)
@@ -126,7 +129,8 @@ def test_a_step_without_any_value_is_zeros_to_every_convolution():
     enc,x = make('TS2VecEncoder'),torch.randn(2, 3, 40)
     seen = []
     for o in enc.modules():
-        if isinstance(o, DilatedConv) and o.kernel_size[0] > 1: o.register_forward_pre_hook(lambda m, args: seen.append(args[0][...,20:25].abs().max().item()))
+        if isinstance(o, DilatedConv) and o.kernel_size[0] > 1:
+            o.register_forward_pre_hook(lambda m, args: seen.append(args[0][...,20:25].abs().max().item()))
     x[:,:,20:25] = torch.nan
     enc(x)
     assert len(seen) == 10 and set(seen) == {0.}

@@ -9,13 +9,13 @@ from tsai_mtcs.test_utils import synth_dls
 
 @pytest.mark.parametrize('held', [False,True])
 def test_columns_name_their_split(held):
-    learn,tables = quiet_learner(dls=synth_dls(valid_pct=.25*held), metrics=error_rate),[]
+    learn,tables = quiet_learner(dls=synth_dls(valid_pct=.25*held), metrics=error_rate, sharing='paper'),[]
     learn.logger = tables.append
     learn.fit(1)
     shown = learn.recorder.metric_names
     assert list(shown[2:4]) == (['valid_loss','accuracy'] if held else ['test_loss','test_accuracy'])
     assert shown[6] == ('error_rate' if held else 'test_error_rate')
-    assert len(tables[0]) == len(shown) and list(shown[-3:]) == ['cls_loss','sharing_loss','time']
+    assert len(tables[0]) == len(shown) and list(shown[-2:]) == ['matched','time']
 
 def test_loaders_given_later_change_the_names():
     learn = quiet_learner()
@@ -41,7 +41,8 @@ def test_the_loss_of_the_test_split_is_drawn_under_its_name():
 def test_a_split_by_name(split):
     assert synth_dls(valid_pct=.25).loader(split).dataset.split == split
 
-@pytest.mark.parametrize('split,said', [('valid', 'expected a validation split, found none'), ('tset', "'train', 'valid' or 'test', found 'tset'"), (2, 'found 2')])
+@pytest.mark.parametrize('split,said', [
+    ('valid', 'expected a validation split, found none'), ('tset', "'train', 'valid' or 'test', found 'tset'"), (2, 'found 2')])
 def test_a_split_that_is_not_there(split, said):
     learn = quiet_learner()
     for f in (learn.validate_tasks, learn.svm_eval, learn.relevance, learn.task_similarity, lambda o: learn.show_results(split=o)):

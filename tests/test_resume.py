@@ -1,4 +1,4 @@
-"A fit that goes on from a checkpoint is the fit that was never cut off; a checkpoint that was damaged is refused"
+"A fit that is resumed from a checkpoint is the fit that was never interrupted; a damaged checkpoint is refused"
 import io, os, pickle
 from functools import partial
 
@@ -45,7 +45,7 @@ def outcome(learn, path):
                 losses=[float(o) for o in learn.recorder.losses], best=[getattr(cb, 'best', None) for cb in learn.cbs], rng=rng_state()['torch'])
 
 def check_resumes(tmp_path, fit, **kwargs):
-    "Three learners: one that is never cut off, one that is, and one that goes on"
+    "Three learners: one that is never interrupted, one that is, and one that resumes it"
     whole = make(tmp_path/'whole', **kwargs)
     fit(whole, cbs=Checkpoint(tmp_path/'whole'/'run.pt'))
     cut = make(tmp_path/'cut', **kwargs)
@@ -93,7 +93,7 @@ def test_settings_of_the_sharing_loss(tmp_path, kw): check_resumes(tmp_path, fla
 
 def test_frozen_parts_stay_frozen(tmp_path):
     def fit(learn, **kwargs):
-        if not learn.going_on: learn.freeze()
+        if not learn.continuation: learn.freeze()
         learn.fit(EPOCHS, **kwargs)
     _,on = check_resumes(tmp_path, fit)
     assert not any(o.requires_grad for o in on.model.backbone.parameters()) and on.opt.frozen_idx == 1
@@ -232,7 +232,7 @@ def test_another_learner_is_refused(tmp_path, run, kw, match):
     with pytest.raises(ValueError, match=match): learn.resume(run[0])
     assert same(before, weights(learn.model))
 
-@pytest.mark.parametrize('fit,match', [(lambda o: o.fit(3, start_epoch=1), 'with epochs=2, as the one that was cut off, found 3'), (lambda o: o.fit(2), 'expected start_epoch=1, found 0'),
+@pytest.mark.parametrize('fit,match', [(lambda o: o.fit(3, start_epoch=1), 'with epochs=2, as in the interrupted fit, found 3'), (lambda o: o.fit(2), 'expected start_epoch=1, found 0'),
                                        (lambda o: o.fit(2, 1e-4, start_epoch=1), r'with lr=\[0.03, 0.03\].*found \[0.0001, 0.0001\]')])
 def test_another_fit_is_refused(tmp_path, run, fit, match):
     learn = make(tmp_path, seed=3)

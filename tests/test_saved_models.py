@@ -17,7 +17,8 @@ from tsai.models.HydraMultiRocketPlus import HydraMultiRocketPlus
 from tsai.models.HydraPlus import HydraPlus
 from tsai.models.XCMPlus import XCMPlus
 from tsai_mtcs.archs import ARCHS, check_config, find_arch
-from tsai_mtcs.encoders import ArchEncoder, TS2VecEncoder, encoder_from_config
+from tsai_mtcs.arch_encoder import ArchEncoder
+from tsai_mtcs.encoders import TS2VecEncoder, encoder_from_config
 from tsai_mtcs.files import write_whole
 from tsai_mtcs.heads import MultiHead
 from tsai_mtcs.labels import LabelSpace
@@ -49,8 +50,10 @@ def refused(folder, match='not a whole saved model'):
 
 
 # Nothing is executed
-ELSEWHERE = ['os.system','builtins.eval','tsai_mtcs.model.MTCSModel','tsai.models.FCN.exec_local','tsai.models.FCN.untar_data','tsai.models.FCN.load_learner',
-             'tsai.models.FCN.save_pickle','tsai.models.FCN.import_file_as_module','tsai.models.utils.no_such','tsai.models.no_such.Net','tsai.models.all.FCNPlus',
+ELSEWHERE = ['os.system','builtins.eval','tsai_mtcs.model.MTCSModel','tsai.models.FCN.exec_local','tsai.models.FCN.untar_data',
+             'tsai.models.FCN.load_learner',
+             'tsai.models.FCN.save_pickle','tsai.models.FCN.import_file_as_module','tsai.models.utils.no_such','tsai.models.no_such.Net',
+             'tsai.models.all.FCNPlus',
              'tsai.models.HydraPlus.HydraPlus','FCNPlus','',None,['tsai.models.FCNPlus.FCNPlus'],{}]
 
 @pytest.mark.parametrize('arch', ELSEWHERE, ids=str)
@@ -60,15 +63,19 @@ def test_architectures_from_elsewhere_are_refused(tmp_path, arch):
     refused(folder, "a file can't ask for the encoder")
     assert not sign.exists()
 
-@pytest.mark.parametrize('arguments', [dict(pretrained=True), dict(weights_path='x'), dict(pretrained=True, weights_path='x'), dict(dls=1), dict(init='x'), dict(device='cuda'),
-                                       dict(verbose=True), dict(custom_head='x'), dict(act='x'), dict(layers=[4,4,10**9]), dict(layers=[4,4,True]), dict(layers=4)], ids=str)
+@pytest.mark.parametrize('arguments', [dict(pretrained=True), dict(weights_path='x'), dict(pretrained=True, weights_path='x'), dict(dls=1),
+                                       dict(init='x'), dict(device='cuda'),
+                                       dict(verbose=True), dict(custom_head='x'), dict(act='x'), dict(layers=[4,4,10**9]),
+                                       dict(layers=[4,4,True]), dict(layers=4)], ids=str)
 def test_only_sizes_are_taken(tmp_path, arguments):
     folder = make_model(ArchEncoder(FCNPlus, [(1,20),(3,20)], layers=[4,4,4])).save_pretrained(tmp_path)
     rewrite(folder, lambda config,_: config['encoder'].update(arguments))
     refused(folder, "can't set|is not a size")
 
-@pytest.mark.parametrize('change', [dict(arch='MMoEEncoder', tasks=2, experts=10000), dict(arch='MMoEEncoder', tasks=2, experts=128, depth=24), dict(depth=10**7), dict(depth=24),
-    dict(hidden=2**14, feats=2**14), dict(arch='tsai.models.LSTMPlus.LSTMPlus'), dict(vars=[1,10**7]), dict(vars=list(range(1, 3000)))], ids=lambda o: str(o)[:40])
+@pytest.mark.parametrize('change', [dict(arch='MMoEEncoder', tasks=2, experts=10000),
+                                    dict(arch='MMoEEncoder', tasks=2, experts=128, depth=24), dict(depth=10**7), dict(depth=24),
+    dict(hidden=2**14, feats=2**14), dict(arch='tsai.models.LSTMPlus.LSTMPlus'), dict(vars=[1,10**7]), dict(vars=list(range(1, 3000)))],
+    ids=lambda o: str(o)[:40])
 def test_sizes_are_not_believed(tmp_path, change):
     folder = make_model().save_pretrained(tmp_path)
     rewrite(folder, lambda config,_: config['encoder'].update(change))
@@ -89,8 +96,10 @@ def test_json_traps(tmp_path, text):
     (folder/'model.safetensors').write_bytes(save(state, metadata=dict(config=text, digest=digest(text, state))))
     refused(folder)
 
-SPECS = [('std',[0.]), ('std',[-1.]), ('std',[]), ('mean',[0.,0.]), ('mean',[1]), ('mean','x'), ('labels',[]), ('labels',['a','a']), ('labels',[None,'a','b']),
-         ('labels',[['a'],'b','c']), ('vars',2), ('vars',True), ('len',0), ('len',-1), ('name',''), ('name','alarm'), ('name',1), ('more',1)]
+SPECS = [('std',[0.]), ('std',[-1.]), ('std',[]), ('mean',[0.,0.]), ('mean',[1]), ('mean','x'), ('labels',[]), ('labels',['a','a']),
+         ('labels',[None,'a','b']),
+         ('labels',[['a'],'b','c']), ('vars',2), ('vars',True), ('len',0), ('len',-1), ('name',''), ('name','alarm'), ('name',1),
+         ('more',1)]
 @pytest.mark.parametrize('key,value', SPECS, ids=str)
 def test_tasks_are_not_believed(tmp_path, key, value):
     folder = make_model().save_pretrained(tmp_path)
@@ -110,10 +119,12 @@ def test_what_is_no_file(tmp_path, kind):
     if kind == 'folder': file.mkdir()
     if kind == 'fifo': os.mkfifo(file)
     if kind == 'link': file.symlink_to(make_model().save_pretrained(tmp_path/'other')/'model.safetensors')
-    with pytest.raises(FileNotFoundError if kind == 'nothing' else ValueError, match=str(tmp_path/'m')): MTCSModel.from_pretrained(tmp_path/'m')
+    with pytest.raises(FileNotFoundError if kind == 'nothing' else ValueError, match=str(tmp_path/'m')):
+        MTCSModel.from_pretrained(tmp_path/'m')
 
 def fuzz(count, seed):
-    out = subprocess.run([sys.executable, '-W', 'ignore', Path(__file__).with_name('fuzz_saved_models.py'), str(count), str(seed)], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([sys.executable, '-W', 'ignore', Path(__file__).with_name('fuzz_saved_models.py'), str(count), str(seed)],
+                         check=True, capture_output=True, text=True).stdout
     found = json.loads(out.splitlines()[-1])
     assert not found['bad_count'] and not found.get('other') and found['refused']+found['loaded'] == count, found
     assert found['slowest'] < 5 and found['grown_gb'] < 1 and found['loaded'] > count/50 and found['refused'] > count/2
@@ -147,8 +158,10 @@ def test_weights_that_are_not_finite(tmp_path, value):
     with pytest.raises(ValueError, match='NaN or infinity in head.last.weight'): model.save_pretrained(tmp_path/'n')
     assert not (tmp_path/'n').exists()
 
-@pytest.mark.parametrize('change', [lambda s: s.pop('head.last.weight'), lambda s: s.update(more=torch.zeros(1)), lambda s: s.update({'head.last.weight':torch.zeros(5,17)}),
-                                    lambda s: s.update({'head.last.weight':torch.zeros(5,16).double()})], ids=['missing','more','shape','type'])
+@pytest.mark.parametrize('change', [lambda s: s.pop('head.last.weight'), lambda s: s.update(more=torch.zeros(1)),
+                                    lambda s: s.update({'head.last.weight':torch.zeros(5,17)}),
+                                    lambda s: s.update({'head.last.weight':torch.zeros(5,16).double()})],
+                                    ids=['missing','more','shape','type'])
 def test_other_tensors_than_described(tmp_path, change):
     folder = make_model().save_pretrained(tmp_path)
     rewrite(folder, lambda _,state: change(state))
@@ -181,7 +194,8 @@ def test_a_killed_process_leaves_the_old_file_and_the_next_clears_up(tmp_path):
 
 
 # What is saved is what is loaded
-SMALL = dict(FCNPlus=dict(layers=[4,4,8]), InceptionTimePlus=dict(nf=2, depth=3), ResNetPlus=dict(nf=4), TSTPlus=dict(d_model=8, n_heads=2, d_ff=8), XCMPlus=dict(nf=4),
+SMALL = dict(FCNPlus=dict(layers=[4,4,8]), InceptionTimePlus=dict(nf=2, depth=3), ResNetPlus=dict(nf=4),
+             TSTPlus=dict(d_model=8, n_heads=2, d_ff=8), XCMPlus=dict(nf=4),
              XResNet1dPlus=dict(expansion=1, layers=[1,1,1,1]), XceptionTimePlus=dict(nf=2))
 def small(name): return SMALL.get(name, {} if 'ConvTran' in name else dict(hidden_size=16))
 
@@ -196,14 +210,19 @@ def test_every_listed_architecture_is_kept(tmp_path, name):
     np.testing.assert_array_equal(model.predict(X, 'gait')[1], twin.predict(X, 'gait')[1])
     twin(torch.randn(2,3,20)).sum().backward()
 
-FULL = dict(ConvTranPlus=dict(d_model=16, dim_ff=16, encoder_dropout=.1), FCNPlus=dict(layers=[8]*3, kss=[7,5,3], separable=True, zero_norm=True, residual=True),
+FULL = dict(ConvTranPlus=dict(d_model=16, dim_ff=16, encoder_dropout=.1),
+            FCNPlus=dict(layers=[8]*3, kss=[7,5,3], separable=True, zero_norm=True, residual=True),
     InceptionTimePlus=dict(nf=4, depth=3, ks=[7,5,3], bottleneck=True, residual=True, separable=True, conv_dropout=.1, zero_norm=True),
-    ResNetPlus=dict(nf=8, ks=[7,5,3], separable=True, zero_norm=True), XCMPlus=dict(nf=8, window_perc=.5), XResNet1dPlus=dict(expansion=1, layers=[1]*4, ks=3),
-    TSTPlus=dict(max_seq_len=20, n_layers=2, d_model=16, n_heads=2, d_k=4, d_v=4, d_ff=16, attn_dropout=.1, dropout=.1, res_attention=False, pre_norm=True, learn_pe=False),
+    ResNetPlus=dict(nf=8, ks=[7,5,3], separable=True, zero_norm=True), XCMPlus=dict(nf=8, window_perc=.5),
+    XResNet1dPlus=dict(expansion=1, layers=[1]*4, ks=3),
+    TSTPlus=dict(max_seq_len=20, n_layers=2, d_model=16, n_heads=2, d_k=4, d_v=4, d_ff=16, attn_dropout=.1, dropout=.1, res_attention=False,
+                 pre_norm=True, learn_pe=False),
     XceptionTimePlus=dict(nf=4, ks=20, bottleneck=False, residual=False, zero_norm=True),
     RNNPlus=dict(hidden_size=[8,8], n_layers=2, bias=False, rnn_dropout=.1, bidirectional=True),
-    RNNAttentionPlus=dict(hidden_size=8, rnn_layers=2, bias=True, rnn_dropout=.1, bidirectional=True, encoder_layers=2, n_heads=2, d_k=None, d_v=None, d_ff=8, encoder_dropout=.1),
-    RNN_FCNPlus=dict(hidden_size=8, rnn_layers=2, bias=True, cell_dropout=.1, rnn_dropout=.1, bidirectional=True, conv_layers=[8]*3, kss=[7,5,3], se=4))
+    RNNAttentionPlus=dict(hidden_size=8, rnn_layers=2, bias=True, rnn_dropout=.1, bidirectional=True, encoder_layers=2, n_heads=2, d_k=None,
+                          d_v=None, d_ff=8, encoder_dropout=.1),
+    RNN_FCNPlus=dict(hidden_size=8, rnn_layers=2, bias=True, cell_dropout=.1, rnn_dropout=.1, bidirectional=True, conv_layers=[8]*3,
+                     kss=[7,5,3], se=4))
 @pytest.mark.parametrize('name', FULL)
 def test_every_listed_size_is_one(name):
     assert set(FULL[name]) == set(ARCHS[name].sizes)

@@ -29,7 +29,8 @@ def draw(sizes, bs=8, feats=12, seed=0):
     rng = np.random.default_rng(seed)
     return 2*rng.normal(size=(bs,sum(sizes))), rng.normal(size=(sum(sizes),feats))
 
-def close(got, want, eps): assert np.abs(np.asarray(got)-want).max() <= eps*np.abs(want).max(), np.abs(np.asarray(got)-want).max()/np.abs(want).max()
+def close(got, want, eps):
+    assert np.abs(np.asarray(got)-want).max() <= eps*np.abs(want).max(), np.abs(np.asarray(got)-want).max()/np.abs(want).max()
 
 
 @pytest.mark.parametrize('by', ['probabilities','cosine'])
@@ -190,7 +191,8 @@ def test_partners_have_the_loss_of_all_as_their_mean(pairs):
     head = PartnerHead(space, W.shape[1])
     head.weight.data = W
     cb = PartnerLoss(3, tau=1.1, pairs=pairs)
-    cb.learn = SimpleNamespace(model=SimpleNamespace(space=space, head=head, backbone=None), opt=None, pred=logits, y=torch.tensor([3]), yb=(torch.tensor([3]),))
+    cb.learn = SimpleNamespace(model=SimpleNamespace(space=space, head=head, backbone=None), opt=None, pred=logits, y=torch.tensor([3]),
+                               yb=(torch.tensor([3]),))
     cb.before_fit()
     cb._prior = torch.tensor(np.random.default_rng(0).uniform(size=(5,5)), dtype=torch.float32)
     cb._draws = False
@@ -215,7 +217,8 @@ def test_a_step_trains_the_heads_of_its_own_and_the_drawn_tasks_alone(opt_func, 
     class Moved(Callback):
         def after_step(self):
             moved = (self.learn.model.head.weight != before).any(1)
-            steps.append((set(self.learn.model.space.owner[moved].tolist()), int(self.learn.model.space.task_of(self.yb[0])[0]), self.learn.partner_loss._drawn[0]))
+            steps.append((set(self.learn.model.space.owner[moved].tolist()), int(self.learn.model.space.task_of(self.yb[0])[0]),
+                          self.learn.partner_loss._drawn[0]))
             raise CancelFitException
     with learn.no_bar(): learn.fit(1, cbs=Moved())
     moved,own,drawn = steps[0]
@@ -253,7 +256,8 @@ def test_a_prior_by_names():
     names = ['waves','machine']
     none,all_,plain = (fitted(alpha=5., tau=1., prior=o) for o in (np.zeros((2,2)), pd.DataFrame(1., names[::-1], names[::-1]), None))
     assert none.recorder.values[-1][-1] == 0 and same(weights(all_.model), weights(plain.model))
-    with pytest.raises(ValueError, match='lacks the task.* machine'): quiet_learner(sharing='paper', prior=pd.DataFrame(1., ['waves'], ['waves'])).fit(1)
+    with pytest.raises(ValueError, match='lacks the task.* machine'):
+        quiet_learner(sharing='paper', prior=pd.DataFrame(1., ['waves'], ['waves'])).fit(1)
 
 def test_alpha_0_is_training_without_the_callback(monkeypatch):
     def never(*args): raise AssertionError('sharing_loss was called')

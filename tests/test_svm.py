@@ -51,7 +51,8 @@ HARD = [twins, one_twin, constant, chance, near]
 
 
 @pytest.mark.parametrize('make', HARD)
-@pytest.mark.parametrize('n,labels', [(320,2), (320,5), pytest.param(1280, 2, marks=pytest.mark.slow), pytest.param(1280, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('n,labels',
+                         [(320,2), (320,5), pytest.param(1280, 2, marks=pytest.mark.slow), pytest.param(1280, 20, marks=pytest.mark.slow)])
 def test_ends_within_ten_times_a_normal_run(make, n, labels):
     normal = min(seconds(*clouds(n, labels, .05)) for _ in range(3))
     data = make(n, labels)
@@ -119,7 +120,8 @@ def learn():
 
 @pytest.mark.parametrize('n_jobs', [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_warning_names_the_task(learn, n_jobs):
-    with pytest.warns(TaskWarning, match="task 'alarm': the SVM's solver does not end with C = inf") as said: df = learn.svm_eval(n_jobs=n_jobs)
+    with pytest.warns(TaskWarning, match="task 'alarm': the SVM's solver does not end with C = inf") as said:
+        df = learn.svm_eval(n_jobs=n_jobs)
     assert len([o for o in said if issubclass(o.category, TaskWarning)]) == 1
     assert df.C['gait'] == math.inf and df.C['alarm'] == 1e4 and list(df.index) == ['gait','alarm','mean']
 
@@ -149,4 +151,5 @@ def test_the_mean_is_no_task():
     "A row called 'mean' that isn't the last one is a task"
     of = lambda **rows: pd.DataFrame(dict(accuracy=rows)).rename_axis('task')
     table = results_table(dict(a=of(mean=.2, gait=.4), b=pd.concat([of(mean=.6, gait=.8), of(mean=.7)])))
-    assert list(table.index) == ['mean','gait','mean'] and table.a.tolist() == pytest.approx([.2,.4,.3]) and table.b.tolist() == pytest.approx([.6,.8,.7])
+    assert list(table.index) == ['mean','gait','mean'] and table.a.tolist() == pytest.approx([.2,.4,.3])
+    assert table.b.tolist() == pytest.approx([.6,.8,.7])

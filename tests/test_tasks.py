@@ -45,8 +45,10 @@ def mapped(tmp_path):
 OK = dict(name='toy', labels=('a','b'), vars=2, len=3, mean=(2.,0), std=(.5,1.))
 
 @pytest.mark.parametrize('field,value', [
-    ('name',''), ('name',None), ('name',3), ('labels',()), ('labels',['a']), ('labels','ab'), ('labels',('a','a')), ('labels',(1,True)), ('labels',('a',None)),
-    ('labels',('a',math.nan)), ('labels',('a',('b',math.nan))), ('labels',('a',[1])), ('vars',0), ('vars',-2), ('vars',2.), ('vars',True), ('vars',3), ('len',0), ('len',None), ('len',2**31),
+    ('name',''), ('name',None), ('name',3), ('labels',()), ('labels',['a']), ('labels','ab'), ('labels',('a','a')), ('labels',(1,True)),
+    ('labels',('a',None)),
+    ('labels',('a',math.nan)), ('labels',('a',('b',math.nan))), ('labels',('a',[1])), ('vars',0), ('vars',-2), ('vars',2.), ('vars',True),
+    ('vars',3), ('len',0), ('len',None), ('len',2**31),
     ('mean',(0.,)), ('mean',[0.,0.]), ('mean',(0.,math.nan)), ('mean',(0.,math.inf)), ('mean',(0.,'1')), ('mean',None),
     ('std',(0.,1.)), ('std',(-1.,1.)), ('std',(math.nan,1.)), ('std',(1.,)), ('std',(1.,math.inf))])
 def test_a_spec_that_no_task_can_have(field, value):
@@ -152,18 +154,24 @@ def test_tables_with_a_line_a_time_step():
 
 def test_lists_of_frames():
     frames = [pd.DataFrame(o.T, columns=['x','y']) for o in WAVES]
-    with pytest.raises(ValueError, match=r'found a data frame in row 0; a frame with a line a time step is `frame.to_numpy\(\).T`'): make(frames)
+    with pytest.raises(ValueError, match=r'found a data frame in row 0; a frame with a line a time step is `frame.to_numpy\(\).T`'):
+        make(frames)
     np.testing.assert_array_equal(make([o.to_numpy().T for o in frames]).X, make().X)
     np.testing.assert_array_equal(make([pd.Series(o) for o in WAVES[:,0]]).X, make(WAVES[:,0]).X)
 
 ONE_HOT = np.eye(2, dtype=int)[np.arange(N)%2]
 
 @pytest.mark.parametrize('y,said', [
-    (None, 'expected a label for each series, found None'), (dict.fromkeys(range(N), 'a'), 'found a dict'), (set(range(N)), 'found a set'), ('ab'*15, "found the text 'abababab"),
-    (ONE_HOT, r'found one-hot rows such as \[1, 0\]; the labels are the positions of the ones: np.argmax'), (ONE_HOT.tolist(), 'one-hot'), (pd.DataFrame(ONE_HOT), 'one-hot'),
-    (torch.tensor(ONE_HOT), 'one-hot'), (7, 'found 7'), (RNG.normal(size=N), 'looks like the target of a regression; make labels of it, for instance by pandas.qcut'),
-    (pd.Series(RNG.normal(size=N)), 'regression'), (['a']*29+[pd.NA], 'row 29 has no label'), (pd.Series(['a']*29+[None]), 'row 29 has no label'),
-    (pd.array([1]*29+[None], dtype='Int64'), 'row 29 has no label'), (['a']*29+[pd.NaT], 'row 29 has no label'), ([('a',1)]*29+[('a',np.nan)], 'row 29 has no label')])
+    (None, 'expected a label for each series, found None'), (dict.fromkeys(range(N), 'a'), 'found a dict'), (set(range(N)), 'found a set'),
+    ('ab'*15, "found the text 'abababab"),
+    (ONE_HOT, r'found one-hot rows such as \[1, 0\]; the labels are the positions of the ones: np.argmax'), (ONE_HOT.tolist(), 'one-hot'),
+    (pd.DataFrame(ONE_HOT), 'one-hot'),
+    (torch.tensor(ONE_HOT), 'one-hot'), (7, 'found 7'),
+    (RNG.normal(size=N), 'looks like the target of a regression; make labels of it, for instance by pandas.qcut'),
+    (pd.Series(RNG.normal(size=N)), 'regression'), (['a']*29+[pd.NA], 'row 29 has no label'),
+    (pd.Series(['a']*29+[None]), 'row 29 has no label'),
+    (pd.array([1]*29+[None], dtype='Int64'), 'row 29 has no label'), (['a']*29+[pd.NaT], 'row 29 has no label'),
+    ([('a',1)]*29+[('a',np.nan)], 'row 29 has no label')])
 def test_labels_that_are_none(y, said):
     with pytest.raises(ValueError, match=said): make(y=y)
 
@@ -177,14 +185,18 @@ def test_rounded_measurements_look_like_no_labels():
     assert "46 different labels for 300 series, such as 0.0; they look like" in said[0]
 
 @pytest.mark.parametrize('y,want', [
-    ([np.int64(i%2) for i in range(N)], (0,1)), ([np.str_('ab'[i%2]) for i in range(N)], ('a','b')), (np.array([.5,1.5]*15), (.5,1.5)), ([np.bool_(i%2) for i in range(N)], (False,True)),
-    (np.array([['a'],['b']]*15), ('a','b')), (pd.DataFrame(dict(y=['a','b']*15)), ('a','b')), (pd.Series(['a','b']*15, dtype='category'), ('a','b')),
-    (torch.tensor([0,1]*15), (0,1)), ([torch.tensor(i%2) for i in range(N)], (0,1)), ([(np.int8(1),'a'),(2,'b')]*15, ((1,'a'),(2,'b'))), (iter(['a','b']*15), ('a','b'))])
+    ([np.int64(i%2) for i in range(N)], (0,1)), ([np.str_('ab'[i%2]) for i in range(N)], ('a','b')), (np.array([.5,1.5]*15), (.5,1.5)),
+    ([np.bool_(i%2) for i in range(N)], (False,True)),
+    (np.array([['a'],['b']]*15), ('a','b')), (pd.DataFrame(dict(y=['a','b']*15)), ('a','b')),
+    (pd.Series(['a','b']*15, dtype='category'), ('a','b')),
+    (torch.tensor([0,1]*15), (0,1)), ([torch.tensor(i%2) for i in range(N)], (0,1)), ([(np.int8(1),'a'),(2,'b')]*15, ((1,'a'),(2,'b'))),
+    (iter(['a','b']*15), ('a','b'))])
 def test_labels_become_those_of_python(y, want):
     labels = make(y=y).labels
     assert labels == want and [type(o) for o in labels] == [type(o) for o in want]
 
-@pytest.mark.parametrize('odd', [datetime.date(2020,1,1), np.datetime64('2020-01-01'), b'a', np.bytes_(b'a'), 1j, (1,b'a'), math.inf, pd.Timestamp('2020-01-01')], ids=str)
+@pytest.mark.parametrize('odd', [datetime.date(2020,1,1), np.datetime64('2020-01-01'), b'a', np.bytes_(b'a'), 1j, (1,b'a'), math.inf,
+                                 pd.Timestamp('2020-01-01')], ids=str)
 def test_labels_that_no_file_of_a_model_holds(odd):
     said = warned(lambda: make(y=[odd,'a']*15))
     assert len(said) == 1 and "can't be saved by `save_pretrained`" in said[0] and 'give its text instead, [str(o) for o in y]' in said[0]
@@ -193,8 +205,10 @@ def test_labels_that_no_file_of_a_model_holds(odd):
 # Splits
 MASK = np.arange(N) < 20
 
-@pytest.mark.parametrize('splits', [(MASK,~MASK), (MASK.tolist(),(~MASK).tolist()), (torch.tensor(MASK),torch.tensor(~MASK)), (pd.Series(MASK),pd.Series(~MASK)), (MASK,np.zeros(N, bool),~MASK),
-                                    (slice(20),slice(20,None)), (np.arange(20,dtype=np.uint8),range(20,30)), [list(range(20)),list(range(20,30))], iter(SPLITS),
+@pytest.mark.parametrize('splits', [(MASK,~MASK), (MASK.tolist(),(~MASK).tolist()), (torch.tensor(MASK),torch.tensor(~MASK)),
+                                    (pd.Series(MASK),pd.Series(~MASK)), (MASK,np.zeros(N, bool),~MASK),
+                                    (slice(20),slice(20,None)), (np.arange(20,dtype=np.uint8),range(20,30)),
+                                    [list(range(20)),list(range(20,30))], iter(SPLITS),
                                     dict(test=range(20,30), train=range(20))], ids=range(10))
 def test_splits_by_masks_slices_and_numbers(splits):
     t = make(splits=splits)
@@ -203,8 +217,10 @@ def test_splits_by_masks_slices_and_numbers(splits):
 FOLDS = [(np.delete(np.arange(N), np.arange(i, N, 3)), np.arange(i, N, 3)) for i in range(3)]
 
 @pytest.mark.parametrize('splits,said', [
-    ((.8,.2), 'found the number 0.8; without `splits`, a stratified fifth'), (.2, 'found 0.2'), ((20,10), 'found the number 20'), (([0.,1.],[2.5]), 'found float64'), ((MASK[:9],~MASK), 'or masks of 30 rows, found bool'),
-    (FOLDS, r'found 3 folds; make a task a fold, \[Task\(name, X, y, fold\) for fold in folds\]'), (FOLDS[:2], 'found 2 folds'), (FOLDS*2, 'found 6 folds'), ((o for o in FOLDS), 'found 3 folds'),
+    ((.8,.2), 'found the number 0.8; without `splits`, a stratified fifth'), (.2, 'found 0.2'), ((20,10), 'found the number 20'),
+    (([0.,1.],[2.5]), 'found float64'), ((MASK[:9],~MASK), 'or masks of 30 rows, found bool'),
+    (FOLDS, r'found 3 folds; make a task a fold, \[Task\(name, X, y, fold\) for fold in folds\]'), (FOLDS[:2], 'found 2 folds'),
+    (FOLDS*2, 'found 6 folds'), ((o for o in FOLDS), 'found 3 folds'),
     ((['a'],['b']), 'row numbers'), (dict(fit=range(20), test=range(20,30)), 'found fit, test'), ((MASK,MASK), 'row 0 occurs 2 times')])
 def test_splits_that_are_none(splits, said):
     with pytest.raises(ValueError, match=said): make(splits=splits)
@@ -233,12 +249,15 @@ def test_values_that_float32_does_not_reach(factor):
     np.testing.assert_allclose(t.spec.scale(t.X), z(WAVES), atol=1e-5)
 
 @pytest.mark.parametrize('X,said', [
-    (None, 'or a list of series, found'), ({}, 'or a list of series, found'), ('text', 'or a list of series, found'), (scipy.sparse.csr_matrix(WAVES[:,0]), r'found a sparse matrix; take X.toarray\(\)'),
-    ([[[1,2],[3]]]*N, 'found variables of unequal length'), (list(range(N)), r'found shape \(\) of dtype int64 in row 0'), (np.ma.masked_all((N,2,9)), 'no step in row 0 that has a value')])
+    (None, 'or a list of series, found'), ({}, 'or a list of series, found'), ('text', 'or a list of series, found'),
+    (scipy.sparse.csr_matrix(WAVES[:,0]), r'found a sparse matrix; take X.toarray\(\)'),
+    ([[[1,2],[3]]]*N, 'found variables of unequal length'), (list(range(N)), r'found shape \(\) of dtype int64 in row 0'),
+    (np.ma.masked_all((N,2,9)), 'no step in row 0 that has a value')])
 def test_series_that_are_none(X, said):
     with pytest.raises(ValueError, match=f"task 'gait': .*{said}"): make(X)
 
-@pytest.mark.parametrize('X', [torch.tensor(WAVES).bfloat16(), torch.tensor(WAVES, requires_grad=True), (o for o in WAVES), WAVES.astype(object), WAVES.astype(np.longdouble)], ids=range(5))
+@pytest.mark.parametrize('X', [torch.tensor(WAVES).bfloat16(), torch.tensor(WAVES, requires_grad=True), (o for o in WAVES),
+                               WAVES.astype(object), WAVES.astype(np.longdouble)], ids=range(5))
 def test_series_of_other_kinds(X): np.testing.assert_allclose(make(X).X, WAVES, atol=.1)
 
 def test_tensors_are_no_labels():

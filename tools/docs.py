@@ -98,7 +98,8 @@ def sidebar_faults():
 
 def warning_faults():
     "Notebooks that keep what was written to stderr: it holds paths of the machine they ran on"
-    found = (p for p in sorted(nbs.rglob('*.ipynb')) if any(o.get('name') == 'stderr' for c in nbformat.read(p, as_version=4).cells for o in c.get('outputs', ())))
+    found = (p for p in sorted(nbs.rglob('*.ipynb'))
+             if any(o.get('name') == 'stderr' for c in nbformat.read(p, as_version=4).cells for o in c.get('outputs', ())))
     return [f'{p.relative_to(root)} keeps a warning in its outputs: hide the warning or clear that output.' for p in found]
 
 

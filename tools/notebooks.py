@@ -8,7 +8,8 @@ import argparse, importlib, os, sys, tempfile
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
-SLOW_IMPORTS = 'matplotlib.pyplot','nbdev.test','numba','pandas','scipy.stats','sklearn.model_selection','torch','torch._dynamo','torchvision'
+SLOW_IMPORTS = ('matplotlib.pyplot','nbdev.test','numba','pandas','scipy.stats','sklearn.model_selection',
+                'torch','torch._dynamo','torchvision')
 
 
 def all_notebooks():

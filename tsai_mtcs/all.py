@@ -14,9 +14,12 @@ from .labels import *
 from .schedules import *
 from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
+from .loader import MultiTaskDL
 from .data import *
 from .pooling import *
+from .inputs import InputProjections
 from .archs import ARCHS
+from .arch_encoder import ArchEncoder
 from .encoders import *
 from .kernels import KernelEncoder
 from .heads import *
@@ -46,7 +49,9 @@ from .safe_learner import SafeLearner
 from .encoder_learner import *
 from .partners import *
 from .callback.matched import *
+from .growing import add_task, known_labels, remove_task, update_task, with_task
 from .learner import *
+from .estimator import MTCSClassifier
 from .selfsup.pretext import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps
 from .selfsup.tloss import tloss_combined, tloss_learner, tloss_steps

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from .bench.cli import add_commands
+from .cli_add import add_command
 from .cli_files import read_series
 from .cli_run import SETTINGS, check_settings, load_tasks, read_run, write_run, write_text
 from .files import write_whole
@@ -21,7 +22,8 @@ def _make_learner(run, folder):
     "An untrained learner with the settings of a run"
     from tsai_mtcs.all import MultiTaskDataLoaders, mtcs_learner, set_seed
     tasks = load_tasks(run['tasks'], run['archive'])
-    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'],
+                                          path=folder)
     set_seed(run['seed'])
     if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
     return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
@@ -55,7 +57,8 @@ def _fit(learn, run, path, resume):
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
 
 # %% ../nbs/30_cli.ipynb #5a1e0003
-_FILES = ('checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png','results.csv') # what a run leaves, beside run.json
+# What a run leaves, beside run.json.
+_FILES = ('checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png','results.csv')
 
 def _check_free(folder, args):
     "Raise `FileExistsError` for a folder in which something was trained, unless that is to go on or to be overwritten"
@@ -92,10 +95,12 @@ def _trained_learner(folder):
     from tsai_mtcs.all import MTCSModel
     run,model = read_run(folder),MTCSModel.from_pretrained(folder)
     learn = _make_learner(run, folder)
-    if model.space.vocab != learn.dls.space.vocab: raise ValueError(f"the data sets have other labels than the model in {folder} was trained on; train it again")
+    if model.space.vocab != learn.dls.space.vocab:
+        raise ValueError(f"the data sets have other labels than the model in {folder} was trained on; train it again")
     try: learn.model.load_state_dict(model.state_dict())
     except RuntimeError as e:
-        raise ValueError(f"the model in {folder} is not the one that its run.json describes; train it again ({str(e).splitlines()[0]})") from None
+        raise ValueError(f"the model in {folder} is not the one that its run.json describes; train it again "
+                         f"({str(e).splitlines()[0]})") from None
     return learn
 
 def evaluate(args):
@@ -103,7 +108,8 @@ def evaluate(args):
     from tsai_mtcs.all import results_table
     folder = Path(args.folder)
     learn = _trained_learner(folder)
-    with learn.no_bar(): table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.evaluate(args.classifier, n_jobs=args.n_jobs)})
+    with learn.no_bar():
+        table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.evaluate(args.classifier, n_jobs=args.n_jobs)})
     write_text(folder/'results.csv', table.to_csv())
     print(table.to_string(float_format='{:.3f}'.format))
     print(f"Accuracy on the test splits; the table is in {folder/'results.csv'}, the pictures beside it")
@@ -172,13 +178,15 @@ _EXAMPLES = """examples:
   mtcs groups run
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
+  mtcs add run --data pump.tsv --name pump
   mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
 def make_parser():
     "The parser of the `mtcs` command"
     style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = argparse.ArgumentParser('mtcs', description='One model that learns from many labelled time-series data sets at once.', epilog=_EXAMPLES, **style)
+    parser = argparse.ArgumentParser('mtcs', description='One model that learns from many labelled time-series data sets at once.',
+                                     epilog=_EXAMPLES, **style)
     commands = parser.add_subparsers(required=True, metavar='command')
     def command(f, example):
         sub = commands.add_parser(f.__name__, help=f.__doc__, description=f.__doc__, epilog=f'example:\n  {example}', **style)
@@ -191,10 +199,12 @@ def make_parser():
     add('--resume', action='store_true', help='continue the run in --out after its last whole epoch, with its own settings')
     add('--overwrite', action='store_true', help='replace a run that --out holds')
     for name,(default,text,*_) in SETTINGS.items():
-        add('--'+name.replace('_','-'), default=default, type=str if default is None else type(default), help=text+('' if default is None else f' (default: {default})'))
+        add('--'+name.replace('_','-'), default=default, type=str if default is None else type(default),
+            help=text+('' if default is None else f' (default: {default})'))
     add = command(evaluate, 'mtcs evaluate run')
     add('folder', help='folder of a run')
-    add('--classifier', default='svm', choices=('svm','ridge','logistic'), help='classifier on the embeddings (default: svm, as in the paper)')
+    add('--classifier', default='svm', choices=('svm','ridge','logistic'),
+        help='classifier on the embeddings (default: svm, as in the paper)')
     add('--n-jobs', type=int, help='tasks scored at a time; -1: one a core')
     add = command(groups, 'mtcs groups run --out groups.png')
     add('folder', help='folder of a run')
@@ -204,9 +214,11 @@ def make_parser():
         add = command(f, f'mtcs {f.__name__} run --task Lightning2 new.csv')
         add('folder', help='folder of a run, or of a saved model')
         add('file', help='.npy, .ts, .arff, or text with a series a line')
-        add('--task', required=f is predict, help='the task whose labels to predict' if f is predict else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
+        add('--task', required=f is predict, help=
+            'the task whose labels to predict' if f is predict else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
         add('--labelled', action='store_true', help="text: the first value of a line is a label, as in the archive's files; it is left out")
         add('--out', help=f'{what} file to write' + ('; left out: standard output' if f is predict else '; left out: beside the file'))
+    add_command(command)
     add_commands(command)
     return parser
 

@@ -25,14 +25,17 @@ SETTINGS = dict(
     epochs=(15, "epochs", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     bs=(32, "series of a batch", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     lr=(1e-3, "learning rate", "a number over 0", _is_number(lambda o: o > 0)),
-    fit=('one_cycle', "learning rate over the run: one_cycle or flat (the paper)", f"one of those known: {', '.join(_FITS)}", _FITS.__contains__),
+    fit=('one_cycle', "learning rate over the run: one_cycle or flat (the paper)", f"one of those known: {', '.join(_FITS)}",
+         _FITS.__contains__),
     sharing=('matched', "how classifiers share: matched (labels that mean the same are found), paper (as printed), none",
              f"one of those known: {', '.join(_SHARING)}", _SHARING.__contains__),
     alpha=(.1, "with --sharing paper: weight of the sharing loss", "a number from 0 on", _is_number(lambda o: o >= 0)),
-    tau=(2., "with --sharing paper: labels are relevant above this many times the mean", "a number from 0 on", _is_number(lambda o: o >= 0)),
+    tau=(2., "with --sharing paper: labels are relevant above this many times the mean", "a number from 0 on",
+         _is_number(lambda o: o >= 0)),
     schedule=('uniform', "how batches are divided among tasks: uniform, proportional (the paper), temperature, round_robin",
               f"one of those known: {', '.join(_SCHEDULES)}", _SCHEDULES.__contains__),
-    valid_pct=(0., "fraction of the training rows held out to watch; 0: train on all of them", "a number from 0 to below 1", _is_number(lambda o: 0 <= o < 1)),
+    valid_pct=(0., "fraction of the training rows held out to watch; 0: train on all of them", "a number from 0 to below 1",
+               _is_number(lambda o: 0 <= o < 1)),
     seed=(0, "seed of weights, order and held-out rows", "a whole number from 0 to 4,294,967,295", _is_int(0, 2**32-1)))
 
 def check_settings(

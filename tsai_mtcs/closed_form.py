@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .heads import MultiHead
+from .heads import MultiHead, pull_together
 from .labels import LabelSpace
 from .ridge import Rows
 from .shared_heads import SharedHeads, share_heads
@@ -81,6 +81,7 @@ def solve_heads(
     same=(), # See `label_pairs`: labels that are known to mean the same
     never=(), # Labels that are known not to
     prior=None, # See `task_prior`
+    trained:MultiHead=None, # Heads that were trained with the encoder, see above; `None`: none
     bf16:bool=False, # Embed in bfloat16
     **kwargs, # `share_heads`'s: `strength`, `n_folds`, `seed`, `progress`
 )->tuple: # A `MultiHead` on the raw embedding, whose logits are those of probabilities, and the `SharedHeads`
@@ -94,8 +95,18 @@ def solve_heads(
     with torch.no_grad():
         for k,((w,b),t) in enumerate(zip(found.heads, found.temperatures)):
             w,block = w/scale[:,None],slice(*space.offsets[k:k+2])
-            head.weight[block],head.last.bias[block] = w.T/t,(b-centre@w)/t
+            head.weight[block] = w.T/t
+            head.last.bias[block] = (b-centre@w)/t
+        if trained is not None and not trained.hidden: _average(head, trained, torch.from_numpy(found.groups).to(head.weight.device))
     return head,found
+
+def _average(head, trained, groups):
+    "Half the logits from trained heads, those of a group at their mean"
+    zeros = torch.zeros_like(head.last.bias)
+    for own,theirs in ((head.weight, trained.weight), (head.last.bias, zeros if trained.last.bias is None else trained.last.bias)):
+        mean = theirs.detach().clone()
+        pull_together(mean, groups, 1.)
+        own.lerp_(mean, .5)
 
 # %% ../nbs/07h_closed_form.ipynb #1286973b
 def groups_frame(

@@ -109,7 +109,8 @@ class MultiTaskDataset:
     def need_rows(self):
         "Raise `ValueError` where there are no rows to look at"
         if not len(self):
-            raise ValueError(f"expected rows in the {self.split} split, found none: give the tasks such rows. A learner that was loaded from a file "
+            raise ValueError(f"expected rows in the {self.split} split, found none: give the tasks such rows. A learner that was "
+                             "loaded from a file "
                              "has no data: give it loaders, or use `predict`, `embed` and `dls.test_dl`")
         return self
 

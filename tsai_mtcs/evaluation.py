@@ -45,7 +45,8 @@ def class_scores(
 )->dict: # accuracy, balanced_accuracy, macro_f1
     "How well predictions agree with labels; means over the labels that occur in `y`"
     labels = dict(labels=np.unique(y), average='macro', zero_division=0)
-    return dict(accuracy=accuracy_score(y, guess), balanced_accuracy=recall_score(y, guess, **labels), macro_f1=f1_score(y, guess, **labels))
+    return dict(accuracy=accuracy_score(y, guess), balanced_accuracy=recall_score(y, guess, **labels),
+                macro_f1=f1_score(y, guess, **labels))
 
 # %% ../nbs/09_evaluation.ipynb #5f894fca
 def score_task(
@@ -54,12 +55,13 @@ def score_task(
     classifier:str='svm', # One of `CLASSIFIERS`
 )->dict: # accuracy, balanced_accuracy, macro_f1, C (the penalty chosen), unended (see `fit_svm`), fit_s, predict_s
     "Fit a classifier on one task's training embeddings and score it on its test embeddings"
-    start,(Z,y) = time.perf_counter(),train
-    fit = CLASSIFIERS[classifier] if len(np.unique(y)) > 1 else lambda Z, y: (DummyClassifier().fit(Z, y), math.nan)
-    clf,C = fit(Z, y)
-    fitted,(Z,y) = time.perf_counter(),test
-    guess = clf.predict(Z)
-    return dict(**class_scores(y, guess), C=C, unended=getattr(clf, 'unended_', math.nan), fit_s=fitted-start, predict_s=time.perf_counter()-fitted)
+    start = time.perf_counter()
+    clf,C = CLASSIFIERS[classifier](*train) if len(np.unique(train[1])) > 1 else (DummyClassifier().fit(*train), math.nan)
+    fitted = time.perf_counter()
+    guess = clf.predict(test[0])
+    predicted = time.perf_counter()
+    seconds = dict(fit_s=fitted-start, predict_s=predicted-fitted)
+    return dict(**class_scores(test[1], guess), C=C, unended=getattr(clf, 'unended_', math.nan), **seconds)
 
 # %% ../nbs/09_evaluation.ipynb #a7f2a6a5
 def embed_rows(

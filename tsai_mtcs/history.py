@@ -27,20 +27,26 @@ def plot_training(
 ): # The figure
     "Losses, the sharing loss and the accuracy of each task over epochs, every line with its name"
     history = history.dropna(axis=1, how='all')
+    parts = _parts(history, tasks)
+    fig,axs = plt.subplots(1, len(parts), figsize=figsize or (5*len(parts),3.5), layout='constrained', squeeze=False)
+    for ax,(title,names) in zip(axs.flat, parts.items()):
+        for o in names:
+            mean = o in ('accuracy','test_accuracy')
+            ax.plot(history.index+1, history[o].astype(float), lw=1 if o in tasks else 2, color='black' if mean else None,
+                    marker='o' if len(history) == 1 else None)
+        ax.set(title=title, xlabel='epoch')
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _name_lines(ax, names)
+    return fig
+
+def _parts(history, tasks):
+    "The columns of each axes by its title, without axes that would be empty"
     split = 'test split' if any(o.startswith('test_') for o in history) else 'validation split'
     losses = [o for o in history if o.endswith('loss') and o != 'sharing_loss']
     sharing = [o for o in history if o == 'sharing_loss' and history[o].any()]
     accuracies = [o for o in history if o in ('accuracy','test_accuracy',*tasks)]
     parts = {'loss':losses, 'sharing loss, in training':sharing, f'accuracy on the {split}':accuracies}
-    parts = {title: names for title,names in parts.items() if names}
-    fig,axs = plt.subplots(1, len(parts), figsize=figsize or (5*len(parts),3.5), layout='constrained', squeeze=False)
-    for ax,(title,names) in zip(axs.flat, parts.items()):
-        for o in names: ax.plot(history.index+1, history[o].astype(float), lw=1 if o in tasks else 2, color='black' if o in ('accuracy','test_accuracy') else None,
-                                marker='o' if len(history) == 1 else None)
-        ax.set(title=title, xlabel='epoch')
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _name_lines(ax, names)
-    return fig
+    return {title: names for title,names in parts.items() if names}
 
 def _name_lines(ax, names):
     "The name of each line at its end, as near to it as the others leave room"

@@ -75,6 +75,14 @@ def _pool(c, full, start, stop, bias, out, f):
     out[3,f] = np.float32(longest)/size
 
 @njit(nogil=True, cache=True)
+def _pool_groups(c, groups, k, edge, biases, starts, counts, n, full, found):
+    "Poolings of the outputs of kernel k for every second of `groups`, without the first and last `edge` outputs"
+    for t in range(edge): c[uintp(t)] = -np.inf
+    for t in range(n-edge, full): c[uintp(t)] = -np.inf
+    for o in range(groups[0], groups[1], 2):
+        for f in range(starts[o]+k*counts[o], starts[o]+(k+1)*counts[o]): _pool(c, full, edge, n-edge, biases[f], found, f)
+
+@njit(nogil=True, cache=True)
 def _pool_rows(x, lens, dils, counts, signal, biases, out):
     "`out[row, pooling, feature]` of series `(bs, signals, len)`, of which kernels see `signal[group, pair]` of their group's"
     n_groups,n_signals,width = len(counts),x.shape[1],(x.shape[2]+31)//32*32
@@ -95,12 +103,8 @@ def _pool_rows(x, lens, dils, counts, signal, biases, out):
                     for l in range(j+1, 9):
                         for t in range(full): c[t] = pair[t]+taps[q,uintp(l),t]
                         for inner in range(2): # outputs of the whole series, then those that see nothing beyond it
-                            first,edge = g+(inner+k+g)%2,4*d*inner
-                            if first >= stop: continue
-                            for t in range(edge): c[uintp(t)] = -np.inf
-                            for t in range(n-edge, full): c[uintp(t)] = -np.inf
-                            for o in range(first, stop, 2):
-                                for f in range(starts[o]+k*counts[o], starts[o]+(k+1)*counts[o]): _pool(c, full, edge, n-edge, biases[f], found, f)
+                            first = g+(inner+k+g)%2
+                            if first < stop: _pool_groups(c, (first,stop), k, 4*d*inner, biases, starts, counts, n, full, found)
                         k += 1
                     p += 1
             g = stop

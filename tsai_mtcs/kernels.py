@@ -20,7 +20,8 @@ SIGNALS = 4 # of a group of kernels, where there are several variables
 def _within(state, name, lo, hi):
     "Raise `ValueError` for a tensor of a file out of its range: compiled loops take it as an index and would leave their arrays"
     x = state.get(name)
-    if x is not None and not ((x >= lo) & (x <= hi)).all(): raise ValueError(f"expected {name} within {lo}..{hi}, found {x.min()}..{x.max()}")
+    if x is not None and not ((x >= lo) & (x <= hi)).all():
+        raise ValueError(f"expected {name} within {lo}..{hi}, found {x.min()}..{x.max()}")
 
 class Mix(nn.Module):
     "Signals of a series of several variables: sums of a few of them; of one variable, itself"
@@ -178,7 +179,8 @@ class KernelEncoder(nn.Module):
     def raw(self, x):
         "Features before they are standardised"
         if x.shape[1] not in self.vars:
-            raise ValueError(f"expected series of {' or '.join(map(str, self.vars))} variable(s), found {x.shape[1]} in shape {tuple(x.shape)}; build the encoder with them")
+            raise ValueError(f"expected series of {' or '.join(map(str, self.vars))} variable(s), found {x.shape[1]} in shape "
+                             f"{tuple(x.shape)}; build the encoder with them")
         return self._features(*held(x.as_subclass(Tensor).float()))
 
     def _features(self, x, lens): return torch.cat([o(x, lens) for o in self.parts], 1)

@@ -35,11 +35,13 @@ class LazySeries:
 # %% ../nbs/00b_lazy.ipynb #45e28869
 def _numbers(rows, n):
     "Row numbers in 0..n-1, for whatever NumPy takes as the index of a row"
-    if isinstance(rows, tuple): raise IndexError("expected rows alone, found an index of several axes; read the rows first: `series[rows][:,0]`")
+    if isinstance(rows, tuple):
+        raise IndexError("expected rows alone, found an index of several axes; read the rows first: `series[rows][:,0]`")
     rows = np.arange(*rows.indices(n)) if isinstance(rows, slice) else np.asarray(rows)
     if rows.dtype == bool and rows.shape == (n,): rows = np.flatnonzero(rows)
     if not rows.size: return rows.astype(np.int64)
-    if rows.dtype.kind not in 'iu': raise IndexError(f"expected row numbers or a mask of {n} rows, found {rows.dtype} of shape {rows.shape}")
+    if rows.dtype.kind not in 'iu':
+        raise IndexError(f"expected row numbers or a mask of {n} rows, found {rows.dtype} of shape {rows.shape}")
     if rows.min() < -n or rows.max() >= n: raise IndexError(f"expected row numbers in 0..{n-1}, found {rows.min()}..{rows.max()}")
     return rows%n
 

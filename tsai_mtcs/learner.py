@@ -11,6 +11,7 @@ import inspect
 import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, mk_metric
 from fastcore.foundation import L
 from fastcore.meta import delegates
@@ -22,7 +23,8 @@ from .callback.recorder import NoChoiceOnTest
 from .callback.sharing import MTCSLoss
 from .closed_form import groups_frame, plot_groups, solve_heads
 from .checks import check_names
-from .data import MultiTaskDataLoaders, sample_rows, show_series
+from .data import MultiTaskDataLoaders
+from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
 from .heads import MultiHead, MultiTaskLoss
@@ -32,12 +34,14 @@ from .metrics import within_tasks
 from .model import MTCSModel, evaluating
 from .optimizers import AdamW
 from .partners import PartnerHead, PartnerLoss, RowOptimizer
+from .showing import show_series
 from .similarity import plot_relevance, relevance_frame
 
 # %% ../nbs/08_learner.ipynb #faf300bd
 class MTCSLearner(EncoderLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
     shared_heads = None # what `fit_heads` found
+    trained_head = None # heads that a fit has trained with the encoder
     @property
     def loss_func(self): return self._loss_func
     @loss_func.setter
@@ -67,6 +71,7 @@ class MTCSLearner(EncoderLearner):
     def fit(self, n_epoch, *args, **kwargs):
         "As fastai's; metrics that were appended see each task by itself too"
         self.metrics = self.metrics
+        if not any(isinstance(o, LRFinder) for o in L(kwargs.get('cbs'))): self.trained_head = self.model.head
         return super().fit(n_epoch, *args, **kwargs)
 
     def validate_tasks(self,
@@ -85,7 +90,7 @@ class MTCSLearner(EncoderLearner):
         return self.model.predict(X, task, progress=self.shows_progress, bf16=self.bf16)
 
     def fit_heads(self,
-        strength:float=None, # How strongly to draw labels that mean the same together; 0: not at all; `None`: chosen on training rows held out
+        strength:float=None, # How strongly to draw labels that mean the same together, 0 for not at all; `None`: chosen on held-out training rows
         class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
         same=(), # Labels known to mean the same, as pairs of `(task, label)`
         never=(), # Labels known not to mean the same
@@ -93,17 +98,18 @@ class MTCSLearner(EncoderLearner):
         n_folds:int=5, # Folds for the choice of `strength`
         seed:int=0, # Seed of the folds
     )->'MTCSLearner': # This learner
-        "Solve for the heads of all tasks on the frozen encoder's embeddings, see `share_heads`; the old heads stay where it is interrupted"
-        head,self.shared_heads = self._solve(strength=strength, class_weights=class_weights, same=same, never=never, prior=prior, n_folds=n_folds, seed=seed)
+        "Solve for the heads of all tasks on the frozen encoder's embeddings, see `share_heads`; an interruption leaves the old heads"
+        known = dict(same=same, never=never, prior=prior)
+        head,self.shared_heads = self._solve(strength=strength, class_weights=class_weights, n_folds=n_folds, seed=seed, **known)
         self.model.head,self.opt = head,None
         return self
 
     def _solve(self, **kwargs):
         def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
-        return solve_heads(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16, progress=progress, **kwargs)
+        return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress, **kwargs)
 
     def label_groups(self):
-        "Labels of different tasks that are taken to mean the same, a row a label, see `groups_frame`; as `fit_heads` found them, or would"
+        "Labels that are taken to mean the same, a row a label, see `groups_frame`: as `fit_heads` found them, or would find them"
         if self.shared_heads is None: self.shared_heads = self._solve()[1]
         codes = [self.dls.train_ds.targets(k)-a for k,a in enumerate(self.dls.space.offsets[:-1])]
         rows = np.concatenate([np.bincount(o, minlength=len(s.labels)) for o,s in zip(codes, self.dls.space.specs)])
@@ -131,14 +137,15 @@ class MTCSLearner(EncoderLearner):
         ds = dl.dataset
         pairs = sample_rows(ds if task is None else ds.only(task), max_n)
         device = next(self.model.parameters()).device
-        with evaluating(self.model), torch.no_grad(): preds = [int(ds.space.argmax(self.model(x.to(device)).cpu(), y.cpu())) for x,y in pairs]
+        with evaluating(self.model), torch.no_grad():
+            preds = [int(ds.space.argmax(self.model(x.to(device)).cpu(), y.cpu())) for x,y in pairs]
         truth,guess = ds.space.decode([int(y) for _,y in pairs]),ds.space.decode(preds)
         return show_series([x[0].cpu() for x,_ in pairs], [f'{name}: {label} / {g}' for (name,label),(_,g) in zip(truth, guess)],
                            ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
 
     def relevance(self,
         split:str='train', # Split whose series are used; the test split isn't for choices, such as which labels to take for one
-        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `sharing='paper'`, else by probabilities
+        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training if that shares as printed, else by probabilities
     ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
         "Relevance of all labels of different tasks to each other, see `relevance_frame`"
         return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
@@ -210,7 +217,8 @@ def mtcs_learner(
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     head = (MultiHead if partners is None else PartnerHead)(dls.space, backbone.feats, n_layers)
     return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space), lr=lr, splitter=splitter,
-                       opt_func=opt_func or (AdamW if partners is None else RowOptimizer), cbs=[tally, *L(share), NoChoiceOnTest(), *L(cbs)],
+                       opt_func=opt_func or (AdamW if partners is None else RowOptimizer),
+                       cbs=[tally, *L(share), NoChoiceOnTest(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *getattr(share, 'metrics', ())], **kwargs)
 
 _OF_SHARING = {o: f"it is an argument of sharing='{name}'" for name,cb in SHARING.items() for o in inspect.signature(cb).parameters}

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from .ridge import Ridge, Rows
+from .ridge import Rows
 
 # %% ../nbs/06b_matching.ipynb #0d5dce5f
 class Answers:
@@ -55,9 +55,10 @@ def relevance(
 )->np.ndarray: # `(labels, labels)`, symmetric, between 0 and 1; 0 within a task
     r"""How strongly labels of different tasks answer to each other's series.
 
-    $A_{pq} = \min(\varphi_{pq}, \varphi_{qp}) \cdot \mathrm{clip}(\min(\ell_{pq}, \ell_{qp}), 0, 1)$, where $\varphi_{pq}$ is the correlation, over the rows of
-    p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ the mean score of q on the rows of p, as a fraction of its mean
-    score on its own rows when each is left out (0: as on other labels' rows). It takes the place of equation 4 of the MTCS paper.
+    $A_{pq} = \min(\varphi_{pq}, \varphi_{qp}) \cdot \mathrm{clip}(\min(\ell_{pq}, \ell_{qp}), 0, 1)$, where $\varphi_{pq}$ is the
+    correlation, over the rows of p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ is the mean
+    score of q on the rows of p, as a fraction of its mean score on its own rows when each is left out (0: as on other labels' rows).
+    It takes the place of equation 4 of the MTCS paper.
     """
     offsets,heads = np.cumsum([0]+[o.rows.n_labels for o in ridges]),heads or [o.head for o in ridges]
     correlation,level = (heads[0][0].new_empty(offsets[-1], offsets[-1]) for _ in range(2))
@@ -91,7 +92,8 @@ def mean_distance(
 )->np.ndarray: # `(tasks, tasks)`, about 0 where two tasks are drawn from one distribution, above 1 where their embeddings hardly overlap
     r"""Squared distance of the tasks' mean embeddings, freed of chance, over the mean spread of their embeddings.
 
-    $d_{jk} = (\lVert\mu_j-\mu_k\rVert^2 - v_j/n_j - v_k/n_k)\,/\,\tfrac12(v_j+v_k)$, where v is the trace of the covariance of n embeddings.
+    $d_{jk} = (\lVert\mu_j-\mu_k\rVert^2 - v_j/n_j - v_k/n_k)\,/\,\tfrac12(v_j+v_k)$, where v is the trace of the
+    covariance of n embeddings.
     """
     means = torch.stack([o.rows.X.mean(0) for o in ridges])
     n = torch.tensor([len(o.rows.y) for o in ridges]).to(means)
@@ -104,9 +106,10 @@ def covariance_cosine(
     ridges:list, # A `Ridge` a task
     most:int=8000, # Rows to look at in all, at least ten of each task
 )->np.ndarray: # `(tasks, tasks)`, about 1 where two tasks vary in the same directions, about 0 where they share none
-    r"""Cosine of the covariances of the tasks' embeddings, freed of chance: $\mathrm{mean}(z_a^\top z_b)^2$ over rows of two tasks, over the geometric mean of the same within each.
+    r"""Cosine of the covariances of the tasks' embeddings, freed of chance.
 
-    A row is not compared with itself; where a task has a single row, or none that vary, nothing is known and the cosine is 0.
+    The mean of $(z_a^\top z_b)^2$ over rows of two tasks, divided by the geometric mean of the same within each. A row is not compared
+    with itself; where a task has a single row, or none that vary, nothing is known and the cosine is 0.
     """
     each = max(10, most//len(ridges))
     Z = [(o.rows.X-o.rows.X.mean(0))[::math.ceil(len(o.rows.y)/each)] for o in ridges]

@@ -9,6 +9,7 @@ __all__ = ['OwnTask', 'Masked', 'within_tasks']
 import copy
 
 import numpy as np
+import torch
 from fastai.learner import AvgMetric, Metric
 from fastai.metrics import AccumMetric, ActivationType
 from fastcore.basics import GetAttr

@@ -141,7 +141,8 @@ def predict(self:MTCSModel,
     if not spec.len <= 2*X.shape[-1] <= 4*spec.len:
         warn(f"task '{task}' was trained on series of up to {spec.len} steps, these have up to {X.shape[-1]}; "
              "resample them to that length if they show the same at another rate", TaskWarning, stacklevel=2)
-    probs = _finite(self.in_batches(lambda x: self(x)[:,block].float().softmax(1), X, steps, progress, bf16), 'prediction')
+    own = torch.arange(block.start, block.stop, device=self.space.owner.device) # the other heads can't touch even the rounding
+    probs = _finite(self.in_batches(lambda x: self(x, own)[:,block].float().softmax(1), X, steps, progress, bf16), 'prediction')
     return label_array([spec.labels[i] for i in probs.argmax(1)]), probs
 
 # %% ../nbs/07_model.ipynb #c22e1fde

@@ -56,12 +56,14 @@ def pack_spec(
     spec:TaskSpec, # What a model knows of a task
 )->dict: # As JSON can hold it, tuples among the labels as `{'tuple': […]}`
     "A task for a description"
-    return {**vars(spec), 'labels':[_pack(o) for o in spec.labels], 'mean':[float(o) for o in spec.mean], 'std':[float(o) for o in spec.std]}
+    return {**vars(spec), 'labels':[_pack(o) for o in spec.labels], 'mean':[float(o) for o in spec.mean],
+            'std':[float(o) for o in spec.std]}
 
 def _pack(label):
     if isinstance(label, tuple): return dict(tuple=[_pack(o) for o in label])
     if isinstance(label, (str,int,float)): return label
-    raise ValueError(f"expected labels of text, numbers or tuples of them, found {label!r}; rename the labels, or save the learner with `export`")
+    raise ValueError(f"expected labels of text, numbers or tuples of them, found {label!r}; rename the labels, or save the learner with "
+                     "`export`")
 
 def unpack_spec(
     o:dict, # A task as it stands in a description
@@ -110,7 +112,8 @@ def digest(
     return sha.hexdigest()
 
 # %% ../nbs/06a_pretrained.ipynb #2914d997
-_DTYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64, I32=torch.int32, I16=torch.int16,
+_DTYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64, I32=torch.int32,
+               I16=torch.int16,
                I8=torch.int8, U8=torch.uint8, BOOL=torch.bool)
 
 class Header(NamedTuple):

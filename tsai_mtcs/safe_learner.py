@@ -43,7 +43,7 @@ class LeaveOutEpochs(SkipToEpoch):
 # %% ../nbs/07fa_safe_learner.ipynb #2a0e91f3
 class SafeLearner(Learner):
     "fastai's `Learner`: an error leaves nothing open, and looking at a model changes nothing"
-    going_on = None # a callback for the next fit alone, as `resume` leaves it
+    continuation = None # a callback for the next fit alone, as `resume` sets it
 
     def check_loaders(self):
         "Raise `ValueError` for loaders without training rows"
@@ -56,7 +56,7 @@ class SafeLearner(Learner):
         check_fit(n_epoch=n_epoch, lr=self.lr if lr is None else lr, wd=self.wd if wd is None else wd)
         self.check_loaders()
         skip = LeaveOutEpochs(start_epoch) if start_epoch else None
-        cbs,self.going_on = [*L(cbs), *L(skip), *L(self.going_on)],None
+        cbs,self.continuation = [*L(cbs), *L(skip), *L(self.continuation)],None
         with self.restored(): super().fit(n_epoch, lr, wd, cbs, reset_opt)
 
     fit_one_cycle,fit_sgdr,fine_tune = map(checked, (Learner.fit_one_cycle, Learner.fit_sgdr, Learner.fine_tune))

@@ -24,8 +24,8 @@ def label_relevance(
 )->Tensor: # `(labels, labels)`: times the mean over its pair of tasks (equation 5, left of τ); 0 within a task
     r"""How strongly labels of different tasks answer to the same series; no gradient.
 
-    By probabilities $MN A_{pq} / \sum A$ with $A_{pq} = \frac{1}{bs} \sum_i a_p(x_i) a_q(x_i)$, where $a_p(x_i)$ is the probability of label p for series i,
-    and M and N the numbers of labels of the two tasks (equations 4 and 5 of the MTCS paper).
+    By probabilities $MN A_{pq} / \sum A$ with $A_{pq} = \frac{1}{bs} \sum_i a_p(x_i) a_q(x_i)$, where $a_p(x_i)$ is the probability of
+    label p for series i, and M and N are the numbers of labels of the two tasks (equations 4 and 5 of the MTCS paper).
     """
     if by not in RELEVANCE: raise ValueError(f"there is no relevance {by!r}; known: {', '.join(RELEVANCE)}")
     with torch.autocast(logits.device.type, enabled=False):
@@ -73,8 +73,8 @@ def sharing_loss(
 )->Tensor: # A scalar; exactly 0 where no pair is relevant
     r"""The squared distance of relevant labels' weights, summed over pairs of tasks.
 
-    $\sum_k \sum_{j \ne k} \frac{1}{MN} \sum_{q,p} [R_{qp} > \tau] \, (W_{k,q}-W_{j,p})^2$, with the relevance R of the labels q of task k and p of task j,
-    which have M and N labels (equations 3 and 6 of the MTCS paper).
+    $\sum_k \sum_{j \ne k} \frac{1}{MN} \sum_{q,p} [R_{qp} > \tau] \, (W_{k,q}-W_{j,p})^2$, where R is the relevance
+    of label q of task k and label p of task j, which have M and N labels (equations 3 and 6 of the MTCS paper).
     """
     exact = torch.float32 if weight.device.type == 'mps' else torch.float64
     W = weight.to(exact)

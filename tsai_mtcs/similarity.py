@@ -51,7 +51,9 @@ def plot_relevance(
     within = rows.get_level_values(0).to_numpy()[:,None] == cols.get_level_values(0).to_numpy()
     shown = ~within & (np.triu(np.ones_like(within)) > 0 if half else True)
     ax = _axes(values.shape, ax)
-    im = ax.imshow(np.ma.masked_where(~shown, values), cmap='Blues', vmin=0, vmax=max(2*tau, np.quantile(values, .99)), aspect='equal' if half else 'auto')
+    ax.set_aspect('equal' if half else 'auto')
+    top = max(2*tau, np.quantile(values, .99))
+    im = ax.imshow(np.ma.masked_where(~shown, values), cmap='Blues', vmin=0, vmax=top, aspect=ax.get_aspect())
     ax.imshow(np.ma.masked_where(~within, within), cmap='Greys', vmin=0, vmax=6, aspect=ax.get_aspect())
     above = np.argwhere(shown & (values > tau))
     for i,j in above: ax.add_patch(Rectangle((j-.5,i-.5), 1, 1, fill=False, ec='firebrick', lw=1 if len(rows) <= FEW else .5))
@@ -75,13 +77,13 @@ def _blocks(index):
 
 def _label_half(ax, rows, cols):
     "Names of labels along the cells of the upper half, names of tasks beside their grey blocks"
-    small = len(rows) > FEW
+    many = len(rows) > FEW
     for spine in ax.spines.values(): spine.set_visible(False)
-    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, right=True, labelright=True, left=False, labelleft=False)
-    for axis in (ax.xaxis,ax.yaxis): axis.set_ticks(*([[]] if small else [range(len(rows)), [str(o) for _,o in rows]]))
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, labelright=True, labelleft=False)
+    for axis in (ax.xaxis,ax.yaxis): axis.set_ticks(*([[]] if many else [range(len(rows)), [str(o) for _,o in rows]]))
     ax.tick_params(axis='x', rotation=90)
     for name,first,last in _blocks(rows):
-        ax.text(first-.7, (first+last)/2, name, ha='right', va='center', fontsize=6 if small else 9)
+        ax.text(first-.7, (first+last)/2, name, ha='right', va='center', fontsize=6 if many else 9)
         ax.plot([first-.5]*2, [-.5, last+.5], color='white', lw=1)
         ax.plot([first-.5, len(rows)-.5], [last+.5]*2, color='white', lw=1)
 
@@ -98,8 +100,8 @@ def _label_part(ax, rows, cols):
 
 def _explain(ax, im, n, tau, grey):
     "A title that counts the pairs, a scale, and what a frame and grey mean"
-    said = f'{n or "no"} pair{"s"*(n != 1)} of labels above {tau:g} times the mean'
-    ax.set_title(said, loc='left', fontsize=10)
+    title = f'{n or "no"} pair{"s"*(n != 1)} of labels above {tau:g} times the mean'
+    ax.set_title(title, loc='left', fontsize=10)
     ax.figure.colorbar(im, ax=ax, label='relevance, times the mean', location='bottom', shrink=.6, aspect=40)
     key = [Patch(fill=False, ec='firebrick', label=f'above {tau:g} times the mean')]
     if grey: key.append(Patch(fc='lightgrey', label='labels of one task'))

@@ -10,14 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from aeon.classification.convolution_based import MultiRocketHydraClassifier
-from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
 from fastai.torch_core import set_seed
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
-from tsai.data.core import TSClassification, get_ts_dls
-from tsai.learner import ts_learner
-from tsai.models.InceptionTimePlus import InceptionTimePlus
 
 # %% ../../nbs/26_bench.classifiers.ipynb #35b9bf3d
 def ragged(
@@ -30,7 +25,8 @@ def ragged(
 def _filled(row):
     known = ~np.isnan(row)
     if known.all(): return row
-    return np.interp(np.arange(len(row)), np.flatnonzero(known), row[known]).astype(row.dtype) if known.any() else np.zeros_like(row)
+    if not known.any(): return np.zeros_like(row)
+    return np.interp(np.arange(len(row)), np.flatnonzero(known), row[known]).astype(row.dtype)
 
 # %% ../../nbs/26_bench.classifiers.ipynb #c85378b5
 def stretched(
@@ -38,8 +34,8 @@ def stretched(
     steps:int, # Length that all get
 )->np.ndarray: # `(n, vars, steps)`
     "Series without gaps, all of one length"
-    return np.stack([x if x.shape[1] == steps else [np.interp(np.linspace(0, len(row)-1, steps), np.arange(len(row)), row) for row in x]
-                     for x in ragged(X)]).astype(X.dtype)
+    def stretch(row): return np.interp(np.linspace(0, len(row)-1, steps), np.arange(len(row)), row)
+    return np.stack([x if x.shape[1] == steps else np.stack([stretch(row) for row in x]) for x in ragged(X)]).astype(X.dtype)
 
 # %% ../../nbs/26_bench.classifiers.ipynb #5a63614f
 @contextmanager
@@ -54,7 +50,7 @@ class SeriesClassifier(ClassifierMixin, BaseEstimator):
     "A classifier of aeon's for series with gaps and of unequal length, and for a single label"
     def __init__(self,
         clf, # The classifier
-        min_steps:int=None, # Stretch all series to the longest that it is fitted on, or to this length if that is more; `None`: leave them unequal
+        min_steps:int=None, # Stretch all series to the longest fitted, and to this length at least; `None`: leave them unequal
     ):
         self.clf,self.min_steps = clf,min_steps
 
@@ -62,7 +58,8 @@ class SeriesClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         "Fit on series `(n, vars, len)`"
-        y,self.steps_ = np.asarray(y),max(X.shape[-1], self.min_steps or 0)
+        y = np.asarray(y)
+        self.steps_ = max(X.shape[-1], self.min_steps or 0)
         self.clf_ = clone(self.clf) if len(np.unique(y)) > 1 else DummyClassifier()
         with threads_kept(): self.clf_.fit(self._prepare(X), y)
         self.classes_ = self.clf_.classes_
@@ -78,6 +75,7 @@ def dtw_1nn(
     n_jobs:int=1, # Threads; -1: one a core
 )->SeriesClassifier:
     "The label of the nearest training series under dynamic time warping, with the full window"
+    from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier # here, for it takes seconds to import
     return SeriesClassifier(KNeighborsTimeSeriesClassifier(n_neighbors=1, distance='dtw', n_jobs=n_jobs))
 
 # %% ../../nbs/26_bench.classifiers.ipynb #9076f47e
@@ -86,6 +84,7 @@ def multirocket_hydra(
     n_jobs:int=1, # Threads; -1: one a core
 )->SeriesClassifier:
     "MultiROCKET-Hydra; series of unequal length are stretched to one length"
+    from aeon.classification.convolution_based import MultiRocketHydraClassifier
     return SeriesClassifier(MultiRocketHydraClassifier(random_state=seed, n_jobs=n_jobs), min_steps=10)
 
 # %% ../../nbs/26_bench.classifiers.ipynb #bf440040
@@ -111,7 +110,11 @@ class InceptionTime(ClassifierMixin, BaseEstimator):
 
     def _fit_member(self, X, codes, i):
         set_seed(self.seed*1000+i)
-        dls = get_ts_dls(X, codes, splits=(list(range(len(X))), []), tfms=[None,TSClassification()], bs=min(self.bs, max(2, len(X)//10)), device=self.device)
+        from tsai.data.core import TSClassification, get_ts_dls
+        from tsai.learner import ts_learner
+        from tsai.models.InceptionTimePlus import InceptionTimePlus
+        bs = min(self.bs, max(2, len(X)//10))
+        dls = get_ts_dls(X, codes, splits=(list(range(len(X))), []), tfms=[None,TSClassification()], bs=bs, device=self.device)
         learn = ts_learner(dls, InceptionTimePlus)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(self.epochs, self.lr)
         return learn

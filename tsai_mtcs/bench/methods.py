@@ -12,7 +12,8 @@ from functools import partial
 
 from ..archive import _check_name
 from .classifiers import InceptionTime, dtw_1nn, multirocket_hydra
-from .kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method
+from .kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method, SupervisedMethod
+from ..callback.averaging import AverageWeights
 from ..encoders import MMoEEncoder
 from ..learner import mtcs_learner
 from ..selfsup.tloss import tloss_combined, tloss_learner, tloss_steps
@@ -25,10 +26,10 @@ from ..selfsup.tstcc import tstcc_learner
 RECIPE = dict(loaders=dict(bs=32, schedule='uniform'), epochs=15, one_cycle=True)
 PRINTED = dict(loaders=dict(bs=32, schedule='proportional'), epochs=5, one_cycle=False)
 
-def fit_supervised(learn, epochs:int, one_cycle:bool, lr:float=1e-3):
-    "Train a supervised learner at a constant learning rate, or one that rises to `lr` and falls"
+def fit_supervised(learn, epochs:int, one_cycle:bool, lr:float=1e-3, average:bool=False):
+    "Train a supervised learner at a constant learning rate, or one that rises to `lr` and falls; `average` keeps the mean of the weights"
     fit = learn.fit_one_cycle if one_cycle else learn.fit
-    fit(epochs, lr)
+    fit(epochs, lr, cbs=AverageWeights() if average else None)
 
 def fit_for_steps(learn, count, steps:int=None):
     "Train for `steps`, or as many as `count` gives for the loaders"
@@ -48,7 +49,7 @@ class CombinedTLoss(EncoderMethod):
         return tloss_combined([super(CombinedTLoss, self).trained(dls, bf16, fit, {**settings, 'K':k}) for k in Ks])
 
 # %% ../../nbs/27_bench.methods.ipynb #a4cc4a8c
-def _supervised(id, name, about, alpha, joint=True, recipe=RECIPE, kind=EncoderMethod, **settings):
+def _supervised(id, name, about, alpha, joint=True, recipe=RECIPE, kind=SupervisedMethod, **settings):
     "A method that trains the paper's model"
     return kind(id=id, name=name, about=about, joint=joint, factory=mtcs_learner, fit_learner=fit_supervised, loaders=recipe['loaders'],
                 settings=dict(sharing='paper', alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings))
@@ -61,20 +62,21 @@ SUPERVISED = (
     _supervised('mtl-printed', 'MTL, as printed', "MTL with the paper's settings as they stand", 0., recipe=PRINTED),
     _supervised('mtcs-mmoe', 'MTCS, MMoE', 'MTCS with four experts and a gate for each task as the encoder', .1, arch=MMoEEncoder),
     _supervised('mtcs-heads', 'MTCS, heads', "MTCS's encoder, heads solved in closed form on it", .1, kind=HeadsMethod),
-    KernelsMethod(id='mtcs-kernels', name='MTCS, kernels', joint=True, about='random kernels for all tasks, heads solved in closed form together'),
+    KernelsMethod(id='mtcs-kernels', name='MTCS, kernels', about='random kernels for all tasks, heads solved in closed form', joint=True),
     KernelsMethod(id='kernels-single', name='Kernels, single', about='random kernels, heads solved in closed form one task at a time'))
 
 # %% ../../nbs/27_bench.methods.ipynb #effee6f3
 _ts2vec = dict(factory=ts2vec_learner, fit_learner=partial(fit_for_steps, count=ts2vec_steps), loaders=dict(bs=8))
 _tloss = dict(factory=tloss_learner, fit_learner=partial(fit_for_steps, count=tloss_steps), loaders=dict(bs=10))
+_tnc = dict(factory=tnc_learner, fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10),
+            settings=dict(arch=WindowConv, fraction=.25, steps=500))
 
 SELF_SUPERVISED = (
     EncoderMethod(id='ts2vec', name='TS2Vec', about='self-supervised: crops of a series agree where they overlap', **_ts2vec),
     EncoderMethod(id='ts2vec-joint', name='TS2Vec, joint', about='TS2Vec, one encoder for all tasks', joint=True, **_ts2vec),
     EncoderMethod(id='tloss', name='T-Loss', about='self-supervised: a piece of a series is nearer to it than pieces of others', **_tloss),
-    CombinedTLoss(id='tloss-combined', name='T-Loss, combined', about='T-Loss with 1, 2, 5 and 10 negatives, four encoders side by side', **_tloss),
-    EncoderMethod(id='tnc', name='TNC', about='self-supervised: windows that are near in time from those that are far', factory=tnc_learner,
-                  fit_learner=partial(fit_for_steps, count=tnc_steps), loaders=dict(bs=10), settings=dict(arch=WindowConv, share=.25, steps=500)),
+    CombinedTLoss(id='tloss-combined', name='T-Loss, combined', about='four encoders of T-Loss, with 1, 2, 5 and 10 negatives', **_tloss),
+    EncoderMethod(id='tnc', name='TNC', about='self-supervised: windows that are near in time from those that are far', **_tnc),
     EncoderMethod(id='tstcc', name='TS-TCC', about='self-supervised: one view of a series predicts the other', factory=tstcc_learner,
                   fit_learner=partial(fit_for_epochs, epochs=40), loaders=dict(bs=128)),
     EncoderMethod(id='tst', name='TST', about='self-supervised: a transformer fills in hidden values', factory=tst_learner,
@@ -83,7 +85,7 @@ SELF_SUPERVISED = (
 # %% ../../nbs/27_bench.methods.ipynb #7422af44
 CLASSIFIERS = (
     ClassifierMethod(id='dtw', name='1-NN DTW', about='the nearest training series under dynamic time warping', make=dtw_1nn),
-    ClassifierMethod(id='multirocket-hydra', name='MultiROCKET-Hydra', about='random convolutions and a ridge classifier', make=multirocket_hydra),
+    ClassifierMethod(id='multirocket-hydra', name='MultiROCKET-Hydra', about='random kernels, a ridge classifier', make=multirocket_hydra),
     ClassifierMethod(id='inceptiontime', name='InceptionTime', about='five convolutional networks that vote', make=InceptionTime))
 
 METHODS = {o.id: o for o in (*SUPERVISED, *SELF_SUPERVISED, *CLASSIFIERS)}

@@ -28,4 +28,5 @@ def published(
         names = list(known if names is None else names)
         for o in names: _check_name(o, tuple(known), what)
         return names
-    return table.loc[pick(tasks, rows.task.unique(), 'data sets with published results'), pick(methods, rows.method.unique(), 'published methods')]
+    tasks = pick(tasks, rows.task.unique(), 'data sets with published results')
+    return table.loc[tasks, pick(methods, rows.method.unique(), 'published methods')]

@@ -8,22 +8,27 @@ __all__ = ['paper_table', 'format_table', 'to_markdown', 'styled_report', 'plot_
 
 # %% ../../nbs/29_bench.report.ipynb #f5e1466f
 import html
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from aeon.visualisation import create_multi_comparison_matrix, plot_critical_difference
 
 from ..archive import UCR_SELECTED10, UCR_TOP15
 from ..files import write_whole
 from .published import published
 
 # %% ../../nbs/29_bench.report.ipynb #12b942c8
-_ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL']} # The paper's columns, beside those of a method's own name
+_ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL']} # the paper's columns, beside a method's own name
 
-def _named(results):
-    "Results whose methods are called as tables call them; as they are where they come without names"
+def _named(results, metric):
+    "Results that have a metric, with the names of methods where they come with names; `ValueError` for none"
+    if metric not in results or results[metric].isna().all():
+        known = ', '.join(o for o in ('accuracy','balanced_accuracy','macro_f1','head_accuracy') if o in results)
+        raise ValueError(f"expected results with '{metric}', found {known or 'none'}; "
+                         "the accuracy of heads is recorded for methods that train them")
+    results = results.dropna(subset=metric)
     return results.assign(method=results['name']) if 'name' in results else results
 
 def _paper_first(tasks):
@@ -38,9 +43,9 @@ def paper_table(
     beside:bool=True, # Show published accuracies beside measured ones
 )->pd.DataFrame: # A row a data set and their mean; columns (method, 'mean'), (method, 'std') and (method, 'published')
     "Results in the layout of the paper's tables"
-    results = _named(results)
+    results = _named(results, metric)
     tasks,methods = _paper_first(results.task),list(dict.fromkeys(results.method))
-    seeds = results.pivot_table(index='task', columns=['method','seed'], values=metric, sort=False).loc[tasks] # a column a method and seed
+    seeds = results.pivot_table(index='task', columns=['method','seed'], values=metric, sort=False).loc[tasks]
     common = [t for t in tasks if seeds.loc[t].groupby('method').count().reindex(methods).gt(0).all()]
     mean = f'mean of {len(common)}'
     table = {}
@@ -71,7 +76,9 @@ def format_table(
     "The table as text, `mean ± std` in one cell"
     columns,write = {},lambda o: '' if np.isnan(o) else f'{o:.{digits}f}'
     for method,what in table:
-        if what == 'mean': columns[method] = [write(m)+(f' ± {write(s)}' if s == s else '') for m,s in zip(table[method,'mean'], table[method,'std'])]
+        if what == 'mean':
+            pairs = zip(table[method,'mean'], table[method,'std'])
+            columns[method] = [write(m)+(f' ± {write(s)}' if s == s else '') for m,s in pairs]
         elif what != 'std': columns[f'{method}, {what}'] = [write(o) for o in table[method,what]]
     return pd.DataFrame(columns, index=table.index)
 
@@ -94,20 +101,23 @@ def _marked(name, copied): return f'{name} †' if name in copied else name
 def _note(copied):
     "The line below a table that says what its mark means"
     if not copied: return ''
-    of = '; '.join(f"{a}: "+', '.join(f"{part:.0%} in {b}" if part >= .005 else f"under 1% in {b}" for b,part in sorted(o.items(), key=lambda o: -o[1])) for a,o in copied.items())
-    return f"† Fraction of the test rows with a near copy among the training rows of another data set: {of}. Methods with one model for all data sets have trained on these copies."
+    amount = lambda part: f'{part:.0%}' if part >= .005 else 'under 1%'
+    of = {a: ', '.join(f'{amount(part)} in {b}' for b,part in sorted(o.items(), key=lambda o: -o[1])) for a,o in copied.items()}
+    listed = '; '.join(f'{a}: {text}' for a,text in of.items())
+    return (f"† Fraction of the test rows with a near copy among the training rows of another data set: {listed}. "
+            "Methods with one model for all data sets have trained on these copies.")
 
 # %% ../../nbs/29_bench.report.ipynb #96aec425
 def to_markdown(
     table:pd.DataFrame, # From `paper_table`
     digits:int=3, # Digits after the point
-    copies:pd.DataFrame=None, # As `copied_fraction` gives: data sets whose test rows have near copies in others' training rows are marked
+    copies:pd.DataFrame=None, # From `copied_fraction`: data sets whose test rows have near copies in others' training rows are marked
 )->str:
     "The table in Markdown, best measured value of a row in bold"
     text,best = format_table(table, digits),_best(table, digits)
     copied = _copied(table, copies)
-    rows = [['', *text.columns], ['---', *['---:']*text.shape[1]]]
-    rows += [[_marked(t, copied), *(f'**{o}**' if b else o for o,b in zip(cells, bold))] for t,cells,bold in zip(text.index, text.values, best.values)]
+    cells = np.where(best, '**'+text+'**', text)
+    rows = [['', *text.columns], ['---', *['---:']*text.shape[1]], *([_marked(t, copied), *o] for t,o in zip(text.index, cells))]
     return '\n'.join(f"| {' | '.join(o)} |" for o in rows)+'\n'+(f'\n{_note(copied)}\n' if copied else '')
 
 def styled_report(
@@ -118,31 +128,36 @@ def styled_report(
 ): # pandas' `Styler`
     "The table for reading: best measured value of a row in bold, published ones grey, the mean set apart"
     text,best = format_table(table, digits),_best(table, digits)
-    look = lambda df: pd.DataFrame({o: [('font-weight: bold' if b else '')+('color: grey' if ', published' in o else '') for b in best[o]] for o in df}, index=df.index)
-    line = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor'), dict(selector='td, th', props='padding: .2em .6em; text-align: right')]
     copied = _copied(table, copies)
     caption = '<br>'.join(html.escape(o) for o in (caption, _note(copied)) if o)
     text.index = best.index = [_marked(o, copied) for o in text.index]
+    looks = best.apply(lambda column: np.where(column, 'font-weight: bold', 'color: grey' if ', published' in column.name else ''))
+    styles = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor'),
+              dict(selector='td, th', props='padding: .2em .6em; text-align: right')]
     shown = text.style.format(escape='html').format_index(escape='html').format_index(escape='html', axis=1)
-    return shown.set_uuid('report').apply(look, axis=None).set_caption(caption).set_table_styles(line)
+    return shown.set_uuid('report').apply(lambda df: looks, axis=None).set_caption(caption).set_table_styles(styles)
 
 # %% ../../nbs/29_bench.report.ipynb #c42e3b3f
 def _scores(results, metric, n_methods, level):
     "A row a data set that all methods have, a column a method; `ValueError` where a test needs more of them"
-    results = _named(results)
+    results = _named(results, metric)
     df = results.pivot_table(index='task', columns='method', values=metric, sort=False)[list(dict.fromkeys(results.method))].dropna()
-    if df.shape[1] < n_methods: raise ValueError(f"expected at least {n_methods} methods to compare, found {df.shape[1]}: {', '.join(df)}")
-    need = int(np.floor(-np.log2(level(df.shape[1]))))+1
-    if len(df) < need: raise ValueError(f"expected at least {need} data sets that all {df.shape[1]} methods have, for a difference between two of them to show, found {len(df)}")
-    return df
+    n = df.shape[1]
+    if n < n_methods: raise ValueError(f"expected at least {n_methods} methods to compare, found {n}: {', '.join(df)}")
+    need = int(np.floor(-np.log2(level(n))))+1
+    if len(df) >= need: return df
+    raise ValueError(f"expected at least {need} data sets that all {n} methods have, for a difference between two of them to show, "
+                     f"found {len(df)}")
 
 def plot_cd(
     results:pd.DataFrame, # As `read_results` gives
     metric:str='accuracy', # Column to compare
     alpha:float=.05, # Level of the tests
 ): # The figure
-    "Critical-difference diagram: mean ranks, and a bar over methods that do not differ (Friedman test, Wilcoxon tests with Holm's correction)"
+    """Critical-difference diagram: mean ranks, and a bar over methods that do not differ (Friedman test, Wilcoxon tests with Holm's
+    correction)"""
     df = _scores(results, metric, 3, lambda m: alpha/(m-1))
+    from aeon.visualisation import plot_critical_difference # here, for aeon takes seconds to import
     return plot_critical_difference(df.values, list(df), test='wilcoxon', correction='holm', alpha=alpha)[0]
 
 def plot_pairwise(
@@ -153,7 +168,9 @@ def plot_pairwise(
     "Each pair of methods: mean difference, wins, ties and losses, p-value of the two-sided Wilcoxon test (Ismail-Fawaz et al., 2023)"
     df = _scores(results, metric, 2, lambda m: alpha/(m*(m-1)))
     test = dict(zero_method='wilcox', alternative='two-sided') # aeon's default is one-sided, its side given by the order of columns
-    with plt.rc_context(): return create_multi_comparison_matrix(df, statistic_name=metric, pvalue_threshold=alpha, pvalue_test_params=test)
+    from aeon.visualisation import create_multi_comparison_matrix # here, for aeon takes seconds to import
+    with plt.rc_context():
+        return create_multi_comparison_matrix(df, statistic_name=metric, pvalue_threshold=alpha, pvalue_test_params=test)
 
 # %% ../../nbs/29_bench.report.ipynb #52ba8744
 def task_gains(
@@ -165,18 +182,26 @@ def task_gains(
     "What each task gains from the others"
     for o in (joint, single):
         if o not in set(results.method): raise ValueError(f"expected results of '{o}', found {', '.join(dict.fromkeys(results.method))}")
-    df = results.pivot_table(index=['task','seed'], columns='method', values=metric)[[joint,single]].dropna().set_axis(['joint','single'], axis=1)
+    df = results.pivot_table(index=['task','seed'], columns='method', values=metric)[[joint,single]].dropna()
+    df.columns = ['joint','single']
     if df.empty: raise ValueError(f"expected a task and a seed that '{joint}' and '{single}' both have, found none")
     df['gain'] = df.joint-df.single
     by = df.groupby('task')
     table = by.mean().assign(std=by.gain.std(), seeds=by.size()).sort_values('gain', ascending=False)
-    of_seed = df.gain.unstack('task').dropna().mean(axis=1)
+    of_seed = df.gain.unstack('task').dropna().mean(axis=1) # the mean over the tasks, a row a seed
     mean = pd.DataFrame([[*table[['joint','single','gain']].mean(), of_seed.std(), len(of_seed)]], columns=list(table), index=['mean'])
     return pd.concat([table, mean]).rename_axis('task').astype(dict(seeds=int))
 
 # %% ../../nbs/29_bench.report.ipynb #9e4d6f06
 def _write(path, text):
     with write_whole(path) as f: f.write(text.encode())
+
+def _write_figure(plot, path, results, metric):
+    fig = plot(results, metric)
+    with write_whole(path) as f: fig.savefig(f, format='png', dpi=150, bbox_inches='tight')
+    plt.close(fig)
+
+def _write_gains(path, results, metric): _write(path, task_gains(results, metric=metric).to_csv())
 
 def write_report(
     results:pd.DataFrame, # As `read_results` gives
@@ -186,18 +211,17 @@ def write_report(
     beside:bool=True, # Show published accuracies beside measured ones
     copies:pd.DataFrame=None, # See `to_markdown`
 )->tuple: # Names of the files, and what was left out and why
-    "Write `table.md`, `.csv` and `.html`, and where there are enough results `cd.png`, `pairwise.png` and `gains.csv`"
-    folder,table,files,left = Path(folder),paper_table(results, metric, beside),['table.md','table.csv','table.html'],[]
+    """Write all `results.csv`, the table as `table.md`, `.csv` and `.html`, and where there are enough results `cd.png`,
+    `pairwise.png` and `gains.csv`"""
+    folder,table = Path(folder),paper_table(results, metric, beside)
     flat = table.set_axis([f'{m}, {what}' for m,what in table], axis=1)
-    for name,text in zip(files, (to_markdown(table, copies=copies), flat.to_csv(), styled_report(table, caption, copies=copies).to_html(doctype_html=True))): _write(folder/name, text)
-    for name,make in dict(cd=plot_cd, pairwise=plot_pairwise).items():
-        try: fig = make(results, metric)
-        except ValueError as e: left.append(f"{name}.png: {e}"); continue
-        with write_whole(folder/f'{name}.png') as f: fig.savefig(f, format='png', dpi=150, bbox_inches='tight')
-        plt.close(fig)
-        files.append(f'{name}.png')
-    if {'mtl','mtl-single'} <= set(results.method):
-        try: _write(folder/'gains.csv', task_gains(results, metric=metric).to_csv())
-        except ValueError as e: left.append(f"gains.csv: {e}")
-        else: files.append('gains.csv')
-    return files,left
+    texts = {'results.csv': results.to_csv(index=False), 'table.md': to_markdown(table, copies=copies), 'table.csv': flat.to_csv(),
+             'table.html': styled_report(table, caption, copies=copies).to_html(doctype_html=True)}
+    for name,text in texts.items(): _write(folder/name, text)
+    made = {'cd.png': partial(_write_figure, plot_cd), 'pairwise.png': partial(_write_figure, plot_pairwise)}
+    if {'mtl','mtl-single'} <= set(results.method): made['gains.csv'] = _write_gains
+    left = {}
+    for name,make in made.items():
+        try: make(folder/name, results, metric)
+        except ValueError as e: left[name] = f'{name}: {e}'
+    return [*texts, *(o for o in made if o not in left)],list(left.values())

@@ -51,14 +51,15 @@ def read_lines(
         try: records.append(json.loads(line))
         except (ValueError, RecursionError): records.append(None)
         if not _is_record(records[-1]):
-            raise ValueError(f"{path}, line {i}: expected a record of a benchmark, found {line[:40]!r}; take that line out, its job runs again")
+            raise ValueError(f"{path}, line {i}: expected a record of a benchmark, found {line[:40]!r}; "
+                             "take that line out, its job runs again")
     return records
 
 def _is_record(o):
     "Whether a line says which data sets a benchmark is of, or what came of a job"
     if not isinstance(o, dict): return False
     if 'benchmark' in o: return isinstance(o.get('tasks'), dict) and 'valid_pct' in o
-    kinds = dict(method=str, name=str, tasks=list, seed=int, settings=dict)
+    kinds = dict(method=str, name=str, joint=bool, tasks=list, seed=int, settings=dict)
     of_job = all(isinstance(o.get(k), kind) for k,kind in kinds.items())
     return of_job and (isinstance(o.get('scores'), list) or isinstance(o.get('error'), dict))
 
@@ -99,15 +100,16 @@ def run_job(
 )->dict: # The record: with `scores`, a row a task, or with `error`
     "Fit and score a method"
     start = time.perf_counter()
-    record = dict(method=method.id, name=method.name, joint=method.joint, tasks=[o.name for o in tasks], seed=seed, settings=_plain(method.settings))
+    record = dict(method=method.id, name=method.name, joint=method.joint, tasks=[o.name for o in tasks], seed=seed,
+                  settings=_plain(method.settings))
     if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
     try:
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         record['scores'] = method.fit(tasks, seed).scores(split='valid' if valid_pct else 'test').reset_index().to_dict('records')
     except Exception as e: record['error'] = dict(type=type(e).__name__, message=str(e), traceback=traceback.format_exc())
     peak,gpu = _peak_mb()
-    return {**record, 'seconds':time.perf_counter()-start, 'peak_mb':peak, 'gpu_mb':gpu, 'device':_device(), 'commit':git_commit(),
-            'versions':versions(), 'ended':time.strftime('%Y-%m-%dT%H:%M:%S%z')}
+    return dict(**record, seconds=time.perf_counter()-start, peak_mb=peak, gpu_mb=gpu, device=_device(), commit=git_commit(),
+                versions=versions(), ended=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
 
 def _plain(settings):
     "Settings as JSON gives them back"
@@ -122,7 +124,8 @@ def _start(path, tasks, valid_pct):
     size = lambda o: [len(o.train), len(o.valid), len(o.test), *o.X.shape[1:], len(o.labels)]
     sizes = {o.name: size(o) for o in tasks}
     records = read_lines(path, cut=True)
-    if records and 'benchmark' not in records[0]: raise ValueError(f"{path}: expected the results of a benchmark, found something else; name another folder")
+    if records and 'benchmark' not in records[0]:
+        raise ValueError(f"{path}: expected the results of a benchmark, found something else; name another folder")
     known = _known_tasks(records)
     _check_same(path.parent, known, records, sizes, valid_pct)
     new = {o: s for o,s in sizes.items() if o not in known}
@@ -136,11 +139,12 @@ def _known_tasks(records):
 def _check_same(folder, known, records, sizes, valid_pct):
     "Raise `ValueError` where a benchmark differs from the one in a folder"
     old = next((o['valid_pct'] for o in records if 'benchmark' in o), valid_pct)
-    if old != valid_pct: raise ValueError(f"{folder} holds a benchmark of valid_pct={old}, and this one is of valid_pct={valid_pct}; name another folder")
+    if old != valid_pct:
+        raise ValueError(f"{folder} holds a benchmark of valid_pct={old}, and this one is of valid_pct={valid_pct}; name another folder")
     for name,size in sizes.items():
         if known.get(name, size) != size:
-            raise ValueError(f"{folder} holds a benchmark of another data set called '{name}': [training, validation and test rows, variables, steps, labels] "
-                             f"{known[name]}, and this one is of {size}; name another folder")
+            raise ValueError(f"{folder} holds a benchmark of another data set called '{name}': [training, validation and test rows, "
+                             f"variables, steps, labels] {known[name]}, and this one is of {size}; name another folder")
 
 # %% ../../nbs/28_bench.runner.ipynb #c9379d53
 def _jobs(methods, names, seeds):
@@ -199,7 +203,8 @@ def _run_jobs(todo, tasks, path, valid_pct, n_jobs, progress):
     try:
         for record in (progress_bar(ended, total=len(todo)) if progress and todo else ended): append_line(path, record)
     except BrokenProcessPool as e:
-        raise ChildProcessError("a process that ran jobs was killed, as happens when memory runs out; what had ended is kept: run it again with fewer jobs at a time") from e
+        raise ChildProcessError("a process that ran jobs was killed, as happens when memory runs out; what had ended is kept: "
+                                "run it again with fewer jobs at a time") from e
 
 # %% ../../nbs/28_bench.runner.ipynb #b86f7a88
 def _records(out, tasks):
@@ -208,19 +213,20 @@ def _records(out, tasks):
     if not path.is_file(): raise FileNotFoundError(f"expected the results of a benchmark in {out}, found no {FILE} there")
     records = read_lines(path)
     names = set(_known_tasks(records) if tasks is None else tasks)
-    joint = lambda o: o.get('joint', len(o['tasks']) > 1)
-    return [o for o in _latest(records).values() if (set(o['tasks']) == names if joint(o) else names.issuperset(o['tasks']))]
+    asked = lambda o: set(o['tasks']) == names if o['joint'] else names.issuperset(o['tasks'])
+    return [o for o in _latest(records).values() if asked(o)]
 
 def _about(record):
     "What a job's record says beside its scores"
-    cost = {k: record[k] for k in ('seconds','peak_mb','gpu_mb','device','commit')}
-    return dict(method=record['method'], name=record['name'], seed=record['seed'], n_tasks=len(record['tasks']), **cost, **record['versions'])
+    about = {k: record[k] for k in ('method','name','seed','seconds','peak_mb','gpu_mb','device','commit')}
+    return dict(**about, n_tasks=len(record['tasks']), **record['versions'])
 
 def read_results(
     out, # Folder of a benchmark
     tasks=None, # Names of data sets; `None`: all that the folder knows
 )->pd.DataFrame: # A row a method, task and seed
-    "Scores of all jobs that ended well, with what they took; of a method with one model for all tasks, those of a model of just these `tasks`"
+    """Scores of all jobs that ended well, with what they took; of a method with one model for all tasks, those of a model of just
+    these `tasks`"""
     rows = [{**_about(o), **score} for o in _records(out, tasks) if 'scores' in o for score in o['scores']]
     first = ['method','name','task','seed','rows','accuracy','balanced_accuracy','macro_f1','fit_s','predict_s']
     df = pd.DataFrame(rows, columns=None if rows else first)
@@ -231,5 +237,6 @@ def read_failures(
     tasks=None, # Names of data sets; `None`: all that the folder knows
 )->pd.DataFrame: # Columns method, tasks, seed, type, message, traceback
     "Jobs that failed and have no result since"
-    rows = [dict(method=o['method'], tasks=', '.join(o['tasks']), seed=o['seed'], **o['error']) for o in _records(out, tasks) if 'error' in o]
+    failed = [o for o in _records(out, tasks) if 'error' in o]
+    rows = [dict(method=o['method'], tasks=', '.join(o['tasks']), seed=o['seed'], **o['error']) for o in failed]
     return pd.DataFrame(rows, columns=['method','tasks','seed','type','message','traceback'])

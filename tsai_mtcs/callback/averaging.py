@@ -17,10 +17,10 @@ class AverageWeights(Callback):
     "Validate with the mean of the weights over the steps of a fit, and keep it at the end"
     order = 11 # after mixed precision
     def __init__(self,
-        start:float=0., # Share of the fit after which the mean begins; 0: with the weights before the first step, as TS2Vec
+        start:float=0., # Fraction of the fit after which the mean begins; 0: with the weights before the first step, as TS2Vec
         decay:float=None, # Of an exponential mean, such as 0.999; `None`: all steps count the same
     ):
-        if not 0 <= start < 1: raise ValueError(f"expected a start between 0 and 1, the share of the fit before it, found {start}")
+        if not 0 <= start < 1: raise ValueError(f"expected a start between 0 and 1, the fraction of the fit before it, found {start}")
         if decay is not None and not 0 < decay < 1: raise ValueError(f"expected a decay between 0 and 1, found {decay}")
         self.start,self.decay,self.averaged = start,decay,None
 
@@ -30,12 +30,12 @@ class AverageWeights(Callback):
         if not self.start: self.averaged.update_parameters(self.model)
 
     def after_batch(self):
-        "Count the weights of a step"
+        "Add the weights of a step to the mean"
         if self.training and self.pct_train > self.start+1e-6: self.averaged.update_parameters(self.model)
 
     @contextmanager
     def around_validate(self):
-        "Look at the mean, and go on from where training was"
+        "Validate with the mean; training continues with its own weights"
         if self.averaged is None or not self.averaged.n_averaged:
             yield
             return
@@ -55,5 +55,5 @@ class AverageWeights(Callback):
         return self.averaged.state_dict()
 
     def load_state_dict(self, state):
-        "Go on from a checkpoint, after `before_fit`"
+        "Continue from a checkpoint, after `before_fit`"
         self.averaged.load_state_dict(state)

@@ -32,7 +32,8 @@ def check_metrics(metrics):
     "Raise `ValueError` for a metric that each rank would have of its own rows only"
     for o in metrics:
         if not isinstance(o, ValueMetric) and not all(map(sums_of, parts_of(o))):
-            raise ValueError(f"the metric {o.name} can't be added up over ranks: name the attributes that hold its sums in `_sums`, or leave it out of a distributed fit")
+            raise ValueError(f"the metric {o.name} can't be added up over ranks: name the attributes that hold its sums in `_sums`, "
+                             "or leave it out of a distributed fit")
 
 # %% ../../nbs/13_callback.distributed.ipynb #953a862a
 def plan_of(dls):
@@ -47,7 +48,8 @@ def check_plans(
     for r,plan in enumerate(plans):
         for name,x in plan.items():
             if x != plans[0].get(name):
-                raise ValueError(f"expected loaders that are the same on every rank, found {name} of {plans[0].get(name)} on rank 0 and {x} on rank {r}; "
+                raise ValueError(f"expected loaders that are the same on every rank, found {name} of {plans[0].get(name)} on rank 0 "
+                                 f"and {x} on rank {r}; "
                                  "make them with the same arguments, and keep a run that is resumed in a folder that all nodes see")
 
 # %% ../../nbs/13_callback.distributed.ipynb #0a2bdc97
@@ -60,9 +62,11 @@ class DistributedFit(Callback):
         self.accelerator = accelerator
 
     def before_fit(self):
-        "Share out the batches, and start with the weights of rank 0"
+        "Give each rank its batches and the weights of rank 0"
         from accelerate.utils import gather_object
-        if self.learn._grab_cbs(LRFinder): raise ValueError("lr_find keeps what it goes back to on rank 0 alone; run it in a single process, before the launch")
+        if self.learn._grab_cbs(LRFinder):
+            raise ValueError("lr_find saves the weights on rank 0 alone, and other ranks can't load them; "
+                             "run it in a single process, before the launch")
         check_metrics(self.learn.metrics)
         check_plans(gather_object([plan_of(self.dls)]))
         for dl in self.dls: dl.rank,dl.world = self.accelerator.process_index,self.accelerator.num_processes
@@ -77,7 +81,7 @@ class DistributedFit(Callback):
 
     @contextmanager
     def around_model(self):
-        "Let the forward pass in training tell which gradients to wait for"
+        "In training, the forward pass tells DDP which gradients to wait for"
         if self.training: self.learn.model = self.parallel
         try: yield
         finally: self.learn.model = self.bare
@@ -93,7 +97,7 @@ class DistributedFit(Callback):
         if self.dl.world > 1: self.add_up([self.recorder.loss, *self.learn.metrics, *self.learn.cbs])
 
     def after_fit(self):
-        "Leave the loaders whole again"
+        "Let the loaders read all batches again"
         for dl in self.dls: dl.rank,dl.world = 0,1
         self.parallel = None
         self.accelerator.free_memory()
@@ -118,16 +122,17 @@ def make_accelerator(
 ):
     "accelerate's connection to the other processes; `ImportError` without accelerate"
     try: from accelerate import Accelerator, DistributedDataParallelKwargs
-    except ImportError: raise ImportError("a fit of several processes needs accelerate; install it: pip install 'tsai_mtcs[distributed]'") from None
+    except ImportError:
+        raise ImportError("a fit of several processes needs accelerate; install it: pip install 'tsai_mtcs[distributed]'") from None
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=[ddp, *kwargs_handlers], **kwargs) # precision is the learner's matter
+    return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=[ddp, *kwargs_handlers], **kwargs) # the learner sets the precision
 
 @contextmanager
 def across_processes(
     learn, # An `EncoderLearner`
     **kwargs, # `make_accelerator`'s
 ):
-    "Fit on all processes of a launcher together; in a single process, as always"
+    "Within it all processes of a launcher train one model together; in a single process nothing changes"
     if num_distrib() <= 1:
         yield learn
         return
@@ -141,5 +146,5 @@ def across_processes(
         stack.enter_context(learn.added_cbs(cb))
         try: yield learn
         finally:
-            learn.model = model # where an error left it lent
+            learn.model = model # an error may have left the wrapped model in its place
             cb.after_fit()

@@ -52,7 +52,8 @@ class NoChoiceOnTest(Callback):
         "Look for callbacks that choose"
         if not getattr(self.dls, 'monitors_test', False): return
         for cb in self.learn._grab_cbs(TrackerCallback):
-            if getattr(cb, 'every_epoch', None): cb.monitor = test_column(cb.monitor, self.dls.space.names) # it doesn't choose, but wants its column
+            if getattr(cb, 'every_epoch', None): # it chooses nothing, but asks for a column that exists
+                cb.monitor = test_column(cb.monitor, self.dls.space.names)
             elif cb.monitor not in MEASURED_IN_TRAINING:
                 raise ValueError(f"{cb.name} would choose by '{cb.monitor}', which is measured on the test split; "
                                  "hold out a part of the training rows for it: MultiTaskDataLoaders.from_tasks(tasks, valid_pct=0.2)")

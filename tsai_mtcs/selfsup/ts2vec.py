@@ -56,7 +56,8 @@ def hierarchical_loss(
     total,levels = 0.,0
     while True:
         u,v = a.transpose(1,2),b.transpose(1,2)
-        total,levels = total+weight*contrast(u.transpose(0,1), v.transpose(0,1)),levels+1
+        total = total+weight*contrast(u.transpose(0,1), v.transpose(0,1))
+        levels += 1
         if a.shape[-1] == 1: return total/levels
         total = total+(1-weight)*contrast(u, v)
         a,b = F.max_pool1d(a, 2),F.max_pool1d(b, 2)
@@ -78,22 +79,24 @@ class TS2Vec(PretextModel):
             x = x[...,start:start+self.max_len]
         a,b,size = two_crops(centred(x))
         a,b = (F.dropout(self.backbone.steps(o)[0], self.backbone.dropout, self.training) for o in (a, b))
-        with torch.autocast(x.device.type, enabled=False): return hierarchical_loss(a[...,-size:].float(), b[...,:size].float())
+        a,b = a[...,-size:],b[...,:size] # where the crops overlap
+        with torch.autocast(x.device.type, enabled=False): return hierarchical_loss(a.float(), b.float())
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #4361575f
 def centred(
     x:Tensor, # `(bs, vars, len)`, NaN where missing
 )->Tensor:
     "Each series moved so that it has as many missing steps before as after it"
-    missing,n = x.isnan().all(1),x.shape[-1]
-    before,after = missing.long().cumprod(1).sum(1),missing.flip(1).long().cumprod(1).sum(1)
+    missing,n = x.isnan().all(1).long(),x.shape[-1]
+    before = missing.cumprod(1).sum(1)
+    after = missing.flip(1).cumprod(1).sum(1)
     i = (torch.arange(n, device=x.device)-((after-before)//2)[:,None])%n
     return x.gather(2, i[:,None].expand(-1, x.shape[1], -1))
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #a168121c
 @delegates(Learner.__init__, but=['model','loss_func'])
 def ts2vec_learner(
-    dls, # `MultiTaskDataLoaders`: of one task as the authors do, or of several that share the encoder (section 4.4.1 of the MTCS paper); the authors' batches are of 8
+    dls, # `MultiTaskDataLoaders`: of one task as the authors do, in batches of 8, or of several (section 4.4.1 of the MTCS paper)
     mask:str='binomial', # Steps to hide while training, see `TS2VecEncoder`
     arch_config:dict=None, # More arguments of `TS2VecEncoder`
     cbs=None, # Callbacks beside `AverageWeights`
@@ -102,7 +105,8 @@ def ts2vec_learner(
     "A learner of TS2Vec's encoder without labels (Yue et al., 2022)"
     specs = dls.space.specs
     for o in specs:
-        if o.len < 2: raise ValueError(f"task '{o.name}': expected series of at least two steps to take two crops of, found {o.len}; leave it out")
+        if o.len < 2:
+            raise ValueError(f"task '{o.name}': expected series of at least two steps to take two crops of, found {o.len}; leave it out")
     backbone = TS2VecEncoder([o.vars for o in specs], mask=mask, **(arch_config or {}))
     return pretext_learner(dls, TS2Vec(backbone, dls.space), cbs=[AverageWeights(), *L(cbs)], **kwargs)
 

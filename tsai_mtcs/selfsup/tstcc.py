@@ -15,9 +15,9 @@ from fastai.learner import Learner
 from fastcore.meta import delegates
 from torch import nn, Tensor
 
-from ..encoders import check_vars
+from ..inputs import InputProjections
 from ..optimizers import Adam
-from ..pooling import held_steps, masked_max
+from ..pooling import held_length, held_steps, masked_max
 from .pretext import PretextLearner, PretextModel, pretext_learner
 
 # %% ../../nbs/24_selfsup.tstcc.ipynb #45520b69
@@ -60,22 +60,22 @@ class TSTCCEncoder(nn.Module):
         dropout:float=.35, # Dropout after the first convolution
     ):
         super().__init__()
-        vars = sorted({vars} if isinstance(vars, int) else set(vars))
         sizes = (*hidden, feats)
         conv = partial(nn.Conv1d, kernel_size=8, padding=4, bias=False)
         self.feats,self.dropout = feats,nn.Dropout(dropout)
-        self.inputs = nn.ModuleDict({str(v): conv(v, sizes[0]) for v in vars})
+        self.inputs = InputProjections(vars, lambda v: conv(v, sizes[0]))
         self.convs = nn.ModuleList(conv(*o) for o in zip(sizes, sizes[1:]))
         self.norms = nn.ModuleList(nn.BatchNorm1d(o) for o in sizes)
 
     def steps(self, x):
         "The map `(bs, feats, steps)`, and which of its steps lie where the series holds a value `(bs, 1, steps)`"
-        check_vars(x, self.inputs)
+        convs = (self.inputs.layer_of(x), *self.convs)
         z,held = x.nan_to_num(),held_steps(x).float()
-        for conv,norm in zip((self.inputs[str(x.shape[1])], *self.convs), self.norms):
-            z,held = F.relu(norm(conv(z))),F.max_pool1d(held, 2, 1, 1)
-            z,held = (F.max_pool1d(o, 2, 2, 1) for o in (z.masked_fill(held == 0, 0), held))
-            if norm is self.norms[0]: z = self.dropout(z)
+        for i,(conv,norm) in enumerate(zip(convs, self.norms)):
+            held = F.max_pool1d(held, 2, 1, 1)
+            z = F.relu(norm(conv(z))).masked_fill(held == 0, 0)
+            z,held = F.max_pool1d(z, 2, 2, 1),F.max_pool1d(held, 2, 2, 1)
+            if i == 0: z = self.dropout(z)
         return z,held > 0
 
     def forward(self, x): return masked_max(*self.steps(x))
@@ -92,9 +92,12 @@ class Context(nn.Module):
         dropout:float=.1, # Dropout of what a layer adds
     ):
         super().__init__()
-        self.size,self.project,self.token = size,nn.Linear(feats, size),nn.Parameter(torch.randn(1, 1, size))
-        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(size, heads, ff, dropout, batch_first=True, norm_first=True) for _ in range(depth))
-        for o in self.layers: o.self_attn.dropout = 0.
+        self.size = size
+        self.project = nn.Linear(feats, size)
+        self.token = nn.Parameter(torch.randn(1, 1, size))
+        layer = partial(nn.TransformerEncoderLayer, size, heads, ff, dropout, batch_first=True, norm_first=True)
+        self.layers = nn.ModuleList(layer() for _ in range(depth))
+        for o in self.layers: o.self_attn.dropout = 0. # the authors drop out what a layer adds, and no attention
 
     def forward(self,
         z:Tensor, # `(bs, steps, feats)`
@@ -154,19 +157,24 @@ class TSTCC(PretextModel):
     )->tuple: # Loss, and contexts `(bs, size)`
         "Tell the next steps of `b` from the first steps of `a`"
         steps = a.shape[1]
-        ahead,share = min(self.future, max(steps//3, 1)),int(torch.randint(2**20, ()))
-        last,most = ((n-ahead).clamp(min=1)*share >> 20)[:,None],max(steps-ahead, 1)*share >> 20
+        ahead = min(self.future, max(steps//3, 1))
+        drawn = int(torch.randint(2**20, ())) # in 2^20ths of a series, where its past ends: the same for all, so that they end together
+        last = ((n-ahead).clamp(min=1)*drawn >> 20)[:,None]
+        most = max(steps-ahead, 1)*drawn >> 20
         context = self.context(a[:,:most+1], torch.arange(most+1, device=a.device) <= last)
         guess = self.ahead(context).view(len(a), self.future, -1)[:,:ahead]
         i = last+torch.arange(1, ahead+1, device=a.device)
         target = b.gather(1, i.clamp(max=steps-1)[...,None].expand(-1, -1, b.shape[-1]))
-        with torch.autocast(a.device.type, enabled=False): return temporal_loss(target.float(), guess.float(), i < n[:,None]),context
+        with torch.autocast(a.device.type, enabled=False): loss = temporal_loss(target.float(), guess.float(), i < n[:,None])
+        return loss,context
 
     def forward(self, x):
-        (a,held),(b,_) = (self.backbone.steps(o) for o in (weak_view(x, self.scale), strong_view(x, self.jitter, self.max_segments)))
+        views = weak_view(x, self.scale),strong_view(x, self.jitter, self.max_segments)
+        (a,held),(b,_) = map(self.backbone.steps, views)
         a,b = (F.normalize(o.float(), dim=1).transpose(1,2) for o in (a, b))
-        n = (held*torch.arange(1, a.shape[1]+1, device=x.device)).amax((1,2)).clamp(min=1)
-        (tell_a,from_a),(tell_b,from_b) = self.temporal(a, b, n),self.temporal(b, a, n)
+        n = held_length(held).clamp(min=1)
+        tell_a,from_a = self.temporal(a, b, n)
+        tell_b,from_b = self.temporal(b, a, n)
         if len(x) == 1: return tell_a+tell_b
         with torch.autocast(x.device.type, enabled=False):
             return tell_a+tell_b+self.contextual*nt_xent(self.project(from_a.float()), self.project(from_b.float()), self.temperature)
@@ -189,6 +197,8 @@ def tstcc_learner(
     "A learner of TS-TCC's encoder without labels (Eldele et al., 2021)"
     specs = dls.space.specs
     for o,rows in zip(specs, dls.train_ds.rows):
-        if len(rows) == 1: raise ValueError(f"task '{o.name}': expected at least two training rows to tell series apart, found 1; leave it out")
-    model = TSTCC(TSTCCEncoder([o.vars for o in specs], **(arch_config or {})), dls.space, future, contextual, temperature, scale, jitter, max_segments)
+        if len(rows) == 1:
+            raise ValueError(f"task '{o.name}': expected at least two training rows to tell series apart, found 1; leave it out")
+    backbone = TSTCCEncoder([o.vars for o in specs], **(arch_config or {}))
+    model = TSTCC(backbone, dls.space, future, contextual, temperature, scale, jitter, max_segments)
     return pretext_learner(dls, model, opt_func=opt_func, lr=lr, **kwargs)

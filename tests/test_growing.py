@@ -1,0 +1,160 @@
+"Tasks added to a trained model: what is learned, and what must stay as it was."
+import numpy as np
+import pytest
+import torch
+
+from helpers import quiet, random_task, same, weights
+from tsai_mtcs.growing import STRENGTHS, add_task, known_labels, known_tasks, remove_task, solve_new, update_task, with_task
+from tsai_mtcs.data import MultiTaskDataLoaders
+from tsai_mtcs.encoders import MMoEEncoder
+from tsai_mtcs.kernels import KernelEncoder
+from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.model import MTCSModel
+from tsai_mtcs.ridge import Ridge, Rows
+from tsai_mtcs.tasks import Task
+from tsai_mtcs.test_utils import synth_learner, synth_task
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+KINDS = dict(north=dict(humming='fast', smooth='sine', stuck='square'), south=dict(a='square', b='fast', c='sine'))
+
+
+def site(name, kinds, train=48, test=48, seed=0):
+    task = synth_task(name, kinds, n=train+test, steps=40, seed=seed)
+    return Task(name, task.X, task.y, splits=(range(train), range(train, train+test)))
+
+@pytest.fixture(scope='module')
+def sites(): return [site(name, o, seed=i) for i,(name,o) in enumerate(KINDS.items())]
+
+@pytest.fixture(scope='module')
+def model(sites):
+    learn = mtcs_learner(MultiTaskDataLoaders.from_tasks(sites, device='cpu'), KernelEncoder, arch_config=dict(n_kernels=420, parts='minirocket'))
+    return quiet(learn).fit_heads().model
+
+@pytest.fixture
+def newcomer(): return site('new', dict(x='sine', y='square', z='fast'), train=6, seed=5)
+
+def accuracy(model, task): return (model.predict(task.X[task.test], task.name)[0] == task.y[task.test]).mean()
+
+
+class TestAnswersOfOtherTasks:
+    @pytest.mark.parametrize('bs', [1, 7, 48])
+    def test_stay_the_same_to_the_bit(self, model, sites, newcomer, bs):
+        changed = [add_task(model, newcomer), update_task(model, site('north', KINDS['north'], seed=7)), remove_task(model, 'north')]
+        want = model.predict(sites[1].X[:bs], 'south')[1]
+        for o in changed: assert np.array_equal(o.predict(sites[1].X[:bs], 'south')[1], want)
+
+    @pytest.mark.parametrize('bias', [True, False])
+    def test_of_trained_heads_too(self, newcomer, bias):
+        learn = quiet(synth_learner())
+        learn.fit_one_cycle(1)
+        if bias: learn.fit_heads()
+        task = site('new', dict(x='sine', y='square'), train=6)
+        X = task.X[:,:,:32]
+        want = learn.model.predict(X, 'waves')[1]
+        assert np.array_equal(add_task(learn.model, task).predict(X, 'waves')[1], want)
+
+    def test_the_model_itself_is_left_alone(self, model, newcomer):
+        before = weights(model)
+        grown = add_task(model, newcomer)
+        assert same(before, weights(model)) and grown.backbone is model.backbone and model.space.names == ('north','south')
+
+
+class TestNewTask:
+    @pytest.mark.parametrize('train', [3, 6, 15])
+    def test_few_rows_suffice_where_labels_are_known(self, model, train):
+        task = site('new', dict(x='sine', y='square', z='fast'), train=train, seed=5)
+        assert accuracy(add_task(model, task), task) >= accuracy(add_task(model, task, strength=0), task)
+
+    def test_matches_are_found(self, model, newcomer):
+        found = known_labels(model, newcomer)
+        assert {(o.label, o.task, o.known) for o in found.itertuples()} == {('x','north','smooth'), ('y','north','stuck'), ('z','north','humming'),
+                                                                            ('x','south','c'), ('y','south','a'), ('z','south','b')}
+
+    @pytest.mark.parametrize('seed', range(5))
+    def test_labels_of_noise_are_related_to_nothing(self, model, seed):
+        task = random_task('noise', n_train=12, labels=3, steps=40, seed=seed)
+        assert known_labels(model, task).empty
+        alone,drawn = add_task(model, task, strength=0),add_task(model, task)
+        assert torch.equal(alone.head.weight, drawn.head.weight)
+
+    def test_without_known_labels_it_is_ridge_regression(self, model, newcomer):
+        X = torch.from_numpy(model.embed(newcomer.X[newcomer.train], task='north')).double()
+        rows = Rows(X, torch.from_numpy(newcomer.codes[newcomer.train]), 3, torch.ones(6).double())
+        w,b = Ridge(rows).head
+        new = solve_new(rows, [], None)
+        t = ((X@w+b)/(X@new.weight.T+new.bias)).mean()
+        assert new.strength == 0 and torch.allclose(X@new.weight.T+new.bias, (X@w+b)/t, atol=1e-6)
+
+    def test_two_labels_of_a_row_each_stand_alone(self, model):
+        task = site('new', dict(x='sine', y='square'), train=2)
+        assert torch.equal(add_task(model, task).head.weight, add_task(model, task, strength=0).head.weight)
+
+    def test_a_row_a_label_is_fitted_closely(self, model):
+        task = site('new', dict(x='sine', y='square', z='fast'), train=3, seed=5)
+        grown = add_task(model, task, strength=0)
+        assert (grown.predict(task.X[task.train], 'new')[0] == task.y[task.train]).all()
+
+    def test_strength_is_one_of_those_tried(self, model, newcomer):
+        X = torch.from_numpy(model.embed(newcomer.X[newcomer.train], task='north')).double()
+        rows = Rows(X, torch.from_numpy(newcomer.codes[newcomer.train]), 3, torch.ones(6).double())
+        assert solve_new(rows, known_tasks(model, rows)).strength in (0.,*STRENGTHS)
+
+    def test_several_after_each_other(self, model, newcomer):
+        second = site('another', dict(p='fast', q='square'), train=6, seed=8)
+        both = add_task(add_task(model, newcomer), second)
+        assert both.space.names == ('north','south','new','another') and accuracy(both, second) > .9
+
+    def test_of_another_length_and_a_trained_encoder(self):
+        learn = quiet(synth_learner())
+        learn.fit_one_cycle(2)
+        task = site('new', dict(x='sine', y='square'), train=12)
+        assert accuracy(add_task(learn.model, task), task) > .6
+
+
+class TestSaved:
+    @pytest.mark.parametrize('change', ['add', 'update', 'remove'])
+    def test_round_trip(self, model, sites, newcomer, change, tmp_path):
+        grown = dict(add=lambda: add_task(model, newcomer), update=lambda: update_task(model, site('south', dict(a='square', d='fast'))),
+                     remove=lambda: remove_task(model, 'north'))[change]()
+        again = MTCSModel.from_pretrained(grown.save_pretrained(tmp_path))
+        for name in grown.space.names: assert np.array_equal(again.predict(sites[0].X, name)[1], grown.predict(sites[0].X, name)[1])
+
+    def test_a_loaded_model_grows_as_the_one_that_was_saved(self, model, newcomer, tmp_path):
+        again = MTCSModel.from_pretrained(model.save_pretrained(tmp_path))
+        assert torch.equal(add_task(again, newcomer).head.weight, add_task(model, newcomer).head.weight)
+
+
+class TestUpdate:
+    def test_new_rows_help(self, newcomer, model):
+        small = add_task(model, newcomer, strength=0)
+        more = site('new', dict(x='sine', y='square', z='fast'), train=30, seed=6)
+        assert accuracy(update_task(small, more), more) >= accuracy(small, more)
+
+    def test_new_label_and_one_without_rows(self, model, sites):
+        updated = update_task(model, site('north', dict(smooth='sine', stuck='square', double='fast'), seed=3))
+        assert updated.space.specs[0].labels == ('double','humming','smooth','stuck')
+        k,old = updated.space.vocab.index(('north','humming')),model.space.vocab.index(('north','humming'))
+        assert torch.equal(updated.head.weight[k], model.head.weight[old])
+        assert updated.space.specs[0].mean == model.space.specs[0].mean
+
+
+def test_training_goes_on_with_the_new_task(model, sites, newcomer):
+    dls = with_task(MultiTaskDataLoaders.from_tasks(sites, device='cpu', valid_pct=.2), newcomer)
+    assert dls.space.vocab == add_task(model, newcomer).space.vocab and len(dls.train_ds.rows[2]) == 6 and len(dls.test.dataset.rows[2]) == 48
+    learn = quiet(mtcs_learner(dls, KernelEncoder, arch_config=dict(n_kernels=84, parts='minirocket')))
+    assert learn.fit_heads().validate_tasks().loc['new','accuracy'] > .5
+
+@pytest.mark.parametrize('do,what', [
+    (lambda m, new: add_task(m, Task('north', new.X, new.y)), "has a task 'north' already"),
+    (lambda m, new: add_task(m, Task('one', new.X, ['a']*len(new.y))), 'at least two labels'),
+    (lambda m, new: add_task(m, random_task('wide', vars=3)), 'variable'),
+    (lambda m, new: update_task(m, new), "no task 'new'"),
+    (lambda m, new: update_task(m, Task('north', np.zeros((10,2,40)), list('ab')*5)), 'variable'),
+    (lambda m, new: remove_task(m, 'new'), "no task 'new'"),
+    (lambda m, new: remove_task(remove_task(m, 'north'), 'south'), 'only task')])
+def test_what_is_refused(model, newcomer, do, what):
+    with pytest.raises(ValueError, match=what): do(model, newcomer)
+
+def test_an_encoder_with_a_part_a_task_is_refused(newcomer):
+    learn = synth_learner(arch=MMoEEncoder, arch_config=dict(hidden=8, feats=16, depth=2, experts=2))
+    with pytest.raises(ValueError, match='a part for each of 2 tasks'): add_task(learn.model, newcomer)
