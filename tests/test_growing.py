@@ -27,7 +27,8 @@ def sites(): return [site(name, o, seed=i) for i,(name,o) in enumerate(KINDS.ite
 
 @pytest.fixture(scope='module')
 def model(sites):
-    learn = mtcs_learner(MultiTaskDataLoaders.from_tasks(sites, device='cpu'), KernelEncoder, arch_config=dict(n_kernels=420, parts='minirocket'))
+    learn = mtcs_learner(MultiTaskDataLoaders.from_tasks(sites, device='cpu'), KernelEncoder,
+                         arch_config=dict(n_kernels=420, parts='minirocket'))
     return quiet(learn).fit_heads().model
 
 @pytest.fixture
@@ -67,7 +68,8 @@ class TestNewTask:
 
     def test_matches_are_found(self, model, newcomer):
         found = known_labels(model, newcomer)
-        assert {(o.label, o.task, o.known) for o in found.itertuples()} == {('x','north','smooth'), ('y','north','stuck'), ('z','north','humming'),
+        assert {(o.label, o.task, o.known) for o in found.itertuples()} == {('x','north','smooth'), ('y','north','stuck'),
+                                                                            ('z','north','humming'),
                                                                             ('x','south','c'), ('y','south','a'), ('z','south','b')}
 
     @pytest.mark.parametrize('seed', range(5))
@@ -140,7 +142,8 @@ class TestUpdate:
 
 def test_training_goes_on_with_the_new_task(model, sites, newcomer):
     dls = with_task(MultiTaskDataLoaders.from_tasks(sites, device='cpu', valid_pct=.2), newcomer)
-    assert dls.space.vocab == add_task(model, newcomer).space.vocab and len(dls.train_ds.rows[2]) == 6 and len(dls.test.dataset.rows[2]) == 48
+    assert dls.space.vocab == add_task(model, newcomer).space.vocab and len(dls.train_ds.rows[2]) == 6
+    assert len(dls.test.dataset.rows[2]) == 48
     learn = quiet(mtcs_learner(dls, KernelEncoder, arch_config=dict(n_kernels=84, parts='minirocket')))
     assert learn.fit_heads().validate_tasks().loc['new','accuracy'] > .5
 

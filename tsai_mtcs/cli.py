@@ -216,7 +216,8 @@ def make_parser():
         add('folder', help='folder of a run, or of a saved model')
         add('file', help='.npy, .ts, .arff, or text with a series a line')
         add('--task', required=f is predict, help=
-            'the task whose labels to predict' if f is predict else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
+            'the task whose labels to predict' if f is predict
+            else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
         add('--labelled', action='store_true', help="text: the first value of a line is a label, as in the archive's files; it is left out")
         add('--out', help=f'{what} file to write' + ('; left out: standard output' if f is predict else '; left out: beside the file'))
     add_command(command)
