@@ -67,7 +67,7 @@ def models(tasks, seed, epochs):
     set_seed(seed)
     random = mtcs_learner(dls, arch_config=DEEP)
     set_seed(seed)
-    trained = mtcs_learner(dls, arch_config=DEEP)
+    trained = mtcs_learner(dls.unwatched(), arch_config=DEEP)
     for learn, n in ((kernels, 0), (random, 0), (trained, epochs)):
         with learn.no_bar(), learn.no_logging():
             if n: learn.fit_one_cycle(n)

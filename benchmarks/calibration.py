@@ -9,8 +9,8 @@ One model of all data sets, on the embeddings of the kernel encoder and of a sma
     solved   heads by `fit_heads` on the same encoder
     SVM      `CalibratedClassifierCV(SVC)` (Platt's scaling, five folds or as many as the rarest label has rows) on standardised embeddings
 
-A line of the CSV is a data set, seed, encoder and classifier: accuracy and expected calibration error (15 bins) on the test rows.
-A run that is started again continues.
+A line of the CSV is a data set, seed, encoder and classifier: accuracy and expected calibration error (15 bins) on the test rows. A run
+that is started again continues.
 """
 import argparse, csv
 from pathlib import Path
@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from tsai_mtcs.all import (BUNDLED, KernelEncoder, MultiTaskDataLoaders, TS2VecEncoder, bundled_tasks, calibration_error,
-                           mtcs_learner, set_seed, ucr_tasks)
+from tsai_mtcs.all import (BUNDLED, KernelEncoder, MultiTaskDataLoaders, TS2VecEncoder, bundled_tasks, calibration_error, mtcs_learner,
+                           set_seed, ucr_tasks)
 
 FIELDS = ['task','seed','encoder','classifier','accuracy','error']
 ENCODERS = dict(kernel=(KernelEncoder, {}), ts2vec=(TS2VecEncoder, dict(hidden=32, feats=128, depth=5)))

@@ -32,15 +32,19 @@ KEY = ['task','seed','method','rows','sites','overlap','distort','strangers']
 FIELDS = [*KEY, 'way','accuracy','seconds','right','wrong','possible']
 
 
+def filled(X):
+    "Series with straight lines where values are missing"
+    return pd.DataFrame(X.reshape(-1, X.shape[-1])).interpolate(axis=1, limit_direction='both').to_numpy().reshape(X.shape)
+
+
 def distorted(X, rng):
     "Series as another site would have measured them: gain, offset, noise, stretched and cut, another sampling rate"
     gain, offset, noise = rng.uniform(.7, 1.4), rng.normal(), rng.uniform(0, .15)
     stretch, rate, n = rng.uniform(.9, 1.1), rng.uniform(.75, 1.25), X.shape[-1]
     steps = np.arange(0, n-1, 1/rate)/stretch
     steps = steps[steps <= n-1]
-    filled = pd.DataFrame(X.reshape(-1, n)).interpolate(axis=1, limit_direction='both').to_numpy()
-    at = np.clip(steps.astype(int), 0, n-2)
-    out = filled[:, at]*(1-(steps-at))+filled[:, at+1]*(steps-at)
+    whole, at = filled(X).reshape(-1, n), np.clip(steps.astype(int), 0, n-2)
+    out = whole[:, at]*(1-(steps-at))+whole[:, at+1]*(steps-at)
     return (gain*out+offset+noise*rng.normal(size=out.shape)).reshape(*X.shape[:-1], -1)
 
 
@@ -113,27 +117,25 @@ def peer(sites, seed):
     right, start = [], time.perf_counter()
     for o in sites:
         X, codes = np.asarray(o.X), o.codes
-        if np.isnan(X).any():
-            X = pd.DataFrame(X.reshape(-1, X.shape[-1])).interpolate(axis=1, limit_direction='both').to_numpy().reshape(X.shape)
+        if np.isnan(X).any(): X = filled(X)
         classifier = MultiRocketHydraClassifier(random_state=seed, n_jobs=torch.get_num_threads()).fit(X[o.train], codes[o.train])
         right.append((classifier.predict(X[o.test]) == codes[o.test]).mean())
-    return np.mean(right), time.perf_counter()-start
+    return dict(accuracy=np.mean(right), seconds=time.perf_counter()-start)
 
 
 def run(families, strangers, args, rows, seed, method):
     "Lines of the table for one model of all sites of some data sets, and of strangers"
     made = {o.name: deal_sites(o, args.sites, rows, args.overlap, seed, distorted if args.distort else None) for o in families}
     made |= {o.name: deal_sites(o, 1, rows, seed=seed) for o in strangers}
-    if method == 'peer':
-        return [dict(task=name, way='aeon', **dict(zip(('accuracy','seconds'), peer(own, seed)))) for name, (own, _) in made.items()]
+    if method == 'peer': return [dict(task=name, way='aeon', **peer(own, seed)) for name, (own, _) in made.items()]
     truth = {(o.name, label): (name, meaning) for name, dealt in made.items() for o, m in zip(*dealt) for label, meaning in m.items()}
     lines = []
     for way, learn, names, seconds, found in (kernel_ways if method == 'kernel' else deep_ways)(made, truth, args, seed):
         for name in names:
             sites, meanings = made[name]
             with learn.no_bar(): accuracy = site_accuracy(learn, sites, meanings if way.startswith('harmonised') else None).mean()
-            lines.append(dict(task=name, way=way, accuracy=accuracy, seconds=seconds,
-                              **dict(zip(('right','wrong','possible'), found or ()))))
+            right, wrong, possible = found or ('', '', '')
+            lines.append(dict(task=name, way=way, accuracy=accuracy, seconds=seconds, right=right, wrong=wrong, possible=possible))
     return lines
 
 
@@ -153,15 +155,13 @@ def main():
     parser.add_argument('--archive', required=True, help='folder of the UCR archive')
     parser.add_argument('--tasks', required=True, help='data sets, comma-separated')
     parser.add_argument('--sites', type=int, default=5, help='sites of each (default: %(default)s)')
-    parser.add_argument('--rows', default='5',
-                        help='training rows a label at a site, comma-separated; 0: all, shared out (default: %(default)s)')
+    parser.add_argument('--rows', default='5', help='training rows a label at a site, comma-separated; 0: all, shared out (default: %(default)s)')
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated (default: %(default)s)')
     parser.add_argument('--methods', default='kernel', help='kernel, deep (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=400, help='steps of the deep method (default: %(default)s)')
     parser.add_argument('--peer', action='store_true', help="aeon's MultiRocketHydraClassifier of each site by itself, too")
     parser.add_argument('--overlap', type=float, default=1., help='part of the labels that each site knows (default: all)')
-    parser.add_argument('--distort', action='store_true',
-                        help='each site measures with a gain, offset, noise, speed and sampling rate of its own')
+    parser.add_argument('--distort', action='store_true', help='each site measures with a gain, offset, noise, speed and sampling rate of its own')
     parser.add_argument('--strangers', default='', help='unrelated data sets in the same model, one site each, comma-separated')
     parser.add_argument('--together', action='store_true', help='all data sets in one model; with --strangers always')
     parser.add_argument('--threads', type=int, default=None, help="PyTorch's threads")
@@ -177,8 +177,7 @@ def main():
         for method in [*split(args.methods), *['peer']*args.peer]:
             for group in groups:
                 for seed in map(int, split(args.seeds)):
-                    key = dict(seed=seed, method=method, rows=rows, sites=args.sites, overlap=args.overlap, distort=args.distort,
-                               strangers=len(strangers))
+                    key = dict(seed=seed, method=method, rows=rows, sites=args.sites, overlap=args.overlap, distort=args.distort, strangers=len(strangers))
                     if all(tuple(str({'task': o.name, **key}[f]) for f in KEY) in done for o in group): continue
                     lines = run(group, strangers, args, rows, seed, method)
                     new = not out.exists()

@@ -4,8 +4,8 @@
     python benchmarks/solve_scale.py --tasks 1000 --labels 10 --feats 10000 --threads 2 --out benchmarks/results/solve_scale.csv
 
 The embeddings are synthetic, in float32: every task has `--rows` rows a label around a centre for each label, in a place of its own.
-The tasks of a family have the place and the centres in common, in an order of their own; the others share nothing. A line of the
-CSV is a run; memory is the largest resident set of the process, the embeddings included.
+The tasks of a family have the place and the centres in common, in an order of their own; the others share nothing. A line of the CSV
+is a run; memory is the largest resident set of the process, the embeddings included.
 """
 import argparse, csv, os, resource, time
 from pathlib import Path
@@ -16,8 +16,8 @@ import torch
 from tsai_mtcs.ridge import Rows
 from tsai_mtcs.shared_heads import share_heads
 
-FIELDS = ['tasks','labels','feats','rows','families','family','threads','seconds','cpu_seconds','embeddings_gb','peak_gb','right','wrong',
-          'possible']
+FIELDS = ['tasks','labels','feats','rows','families','family','threads','seconds','cpu_seconds','embeddings_gb','peak_gb',
+          'right','wrong','possible']
 
 
 def make(args):

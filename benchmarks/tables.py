@@ -10,9 +10,9 @@ has them, on the archive's split, all rows. Methods:
     kernel   one `KernelEncoder(parts=('multirocket','hydra'))` and one model for the whole table, a process: its lines are `shared`, what
              `fit_heads` gives, and `alone`, the same heads before labels of different data sets were drawn together
 
-A line of the CSV is a data set, seed and method: accuracy on the test rows, wall time, CPU time and the largest memory of the
-process; for the kernel encoder those three are in a line of their own, `(all)`. A run that is started again continues after the
-last line.
+A line of the CSV is a data set, seed and method: accuracy on the test rows, wall time, CPU time and the largest memory of the process;
+for the kernel encoder those three are in a line of their own, `(all)`. A run that is started again continues after the last line. With
+`--tasks`, the model is one of these data sets alone: give it a CSV of its own.
 """
 import argparse, csv, json, os, resource, subprocess, sys, time
 from pathlib import Path
@@ -31,8 +31,8 @@ def load(names, path):
 
 def filled(X):
     "Series without gaps, for aeon's classifier takes none: straight lines across them"
-    return (pd.DataFrame(X.reshape(-1, X.shape[-1])).interpolate(axis=1, limit_direction='both').to_numpy().reshape(X.shape)
-            if np.isnan(X).any() else X)
+    if not np.isnan(X).any(): return X
+    return pd.DataFrame(X.reshape(-1, X.shape[-1])).interpolate(axis=1, limit_direction='both').to_numpy().reshape(X.shape)
 
 
 def aeon(names, path, seed, threads):
@@ -96,8 +96,8 @@ def jobs(args):
     for table in args.tables.split(','):
         names = getattr(archive, NAMES[table])
         lacking = [o for o in names if o not in have]
-        print(f"{table}: {len(names)-len(lacking)} of {len(names)} data sets{'; missing: '+', '.join(lacking) if lacking else ''}",
-              flush=True)
+        print(f"{table}: {len(names)-len(lacking)} of {len(names)} data sets", *(f'{o} is missing' for o in lacking), sep='; ', flush=True)
+        if args.tasks: names = [o for o in names if o in args.tasks.split(',')]
         names = sorted(set(names) & have, key=lambda o: sum(p.stat().st_size for p in (Path(args.archive)/o).iterdir()))
         for seed in map(int, args.seeds.split(',')):
             for method in args.methods.split(','):
@@ -108,12 +108,11 @@ def jobs(args):
 def summary(out):
     "Mean accuracy of each table, method and seed, and what it took"
     df = pd.read_csv(out)
-    cost = df.groupby(['table','seed','method'], sort=False).agg(seconds=('seconds','sum'), cpu_seconds=('cpu_seconds','sum'),
-                                                                 peak_gb=('peak_gb','max'))
+    cost = df.groupby(['table','seed','method'], sort=False).agg(dict(seconds='sum', cpu_seconds='sum', peak_gb='max'))
     scored = df[df.task != '(all)']
     for table, part in scored.groupby('table', sort=False):
-        print(f'\n{table}: accuracy, mean over seeds',
-              part.pivot_table(index='task', columns='method', values='accuracy').round(4).to_string(), sep='\n')
+        wide = part.pivot_table(index='task', columns='method', values='accuracy')
+        print(f'\n{table}: accuracy, mean over seeds', wide.round(4).to_string(), sep='\n')
     mean = scored.groupby(['table','seed','method'], sort=False).agg(accuracy=('accuracy','mean'), tasks=('task','nunique'))
     print('', mean.join(cost).round(4).to_string(), sep='\n')
 
@@ -122,6 +121,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--archive', required=True, help='folder of the UCR archive')
     parser.add_argument('--tables', default='selected10,top15', help='comma-separated (default: %(default)s)')
+    parser.add_argument('--tasks', help='only these data sets of the tables, comma-separated')
     parser.add_argument('--methods', default='kernel,aeon', help='comma-separated (default: %(default)s)')
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=os.cpu_count(), help='threads of either (default: all cores, %(default)s)')
@@ -141,8 +141,7 @@ def main():
             writer = csv.DictWriter(f, FIELDS)
             if new: writer.writeheader()
             writer.writerows({k: round(v, 5) if isinstance(v, float) else v for k, v in o.items()} for o in lines)
-        print('  ', *(f"{o['task']} {o['method']} {o.get('accuracy', 0):.4f} {o.get('seconds', 0):.0f} s {o.get('peak_gb', 0):.1f} GB"
-                      for o in lines), sep='\n   ', flush=True)
+        for o in lines: print('  ', *(f'{v:.4g}' if isinstance(v, float) else v for v in o.values()), flush=True)
     summary(out)
 
 

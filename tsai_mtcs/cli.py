@@ -21,7 +21,7 @@ from .lock import locked
 def _make_learner(run, folder):
     "An untrained learner with the settings of a run"
     from tsai_mtcs.all import MultiTaskDataLoaders, mtcs_learner, set_seed
-    tasks = load_tasks(run['tasks'], run['archive'])
+    tasks = load_tasks(run['tasks'], run['archive'], run['data'])
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'],
                                           path=folder)
     set_seed(run['seed'])
@@ -173,6 +173,7 @@ def _write_sites(folder, table, learn):
 _EXAMPLES = """examples:
   mtcs demo
   mtcs train --archive UCRArchive_2018 --tasks Lightning2,Lightning7,Computers --out run
+  mtcs train --data pump.csv,bearings --out run
   mtcs train --resume --out run
   mtcs evaluate run
   mtcs groups run

@@ -63,7 +63,8 @@ class MultiHead(nn.Module):
         "Logits `(bs, labels of the task)` of task number `k` alone, from its embeddings `(bs, feats)`"
         for layer in self.hidden: z = F.gelu(F.linear(z, layer.weight[k], layer.bias[k]))
         own = slice(*self.space.offsets[k:k+2])
-        return F.linear(z, self.weight[own], None if self.last.bias is None else self.last.bias[own])
+        weight = self.weight[own].clone() # in memory a copy begins where any other does, and rounding can depend on that
+        return F.linear(z, weight, None if self.last.bias is None else self.last.bias[own])
 
 # %% ../nbs/05_heads.ipynb #2d403c74
 class MultiTaskLoss(nn.Module):

@@ -27,6 +27,7 @@ from .data import MultiTaskDataLoaders
 from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
+from .growing import add_task, with_task
 from .heads import MultiHead, MultiTaskLoss
 from .history import history_frame, plot_training
 from .losses import OwnTaskLoss
@@ -108,6 +109,23 @@ class MTCSLearner(EncoderLearner):
         def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
         return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress,
                            **kwargs)
+
+    def add_task(self,
+        task, # A `Task` that the model doesn't know
+        strength:float=None, # How strongly to draw on related heads; 0: not at all; `None`: chosen on the new rows
+    )->'MTCSLearner': # This learner
+        "Learn a data set more on the frozen encoder, in seconds; the other tasks' answers stay the same to the bit"
+        model = add_task(self.model, task, strength)
+        return self._take(model, with_task(self.dls, task))
+
+    def _take(self, model, dls):
+        "Continue with a model of other tasks, and their loaders"
+        metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
+        self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
+        self.dls = dls
+        self.loss_func = MultiTaskLoss(dls.space, loss.reduction, loss.label_smoothing) if isinstance(loss, MultiTaskLoss) else getattr(loss, 'func', loss)
+        self.metrics = metrics
+        return self
 
     def label_groups(self):
         "Labels that are taken to mean the same, a row a label, see `groups_frame`: as `fit_heads` found them, or would find them"
