@@ -13,7 +13,7 @@ from helpers import exit_code, forked, write_archive
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.learner import mtcs_learner
-from tsai_mtcs.test_utils import synth_learner, synth_task
+from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
 
 EPOCHS = 6
 TRAIN = f'train --archive archive --tasks waves,machine --epochs {EPOCHS} --fit one_cycle --bs 8 --out'
@@ -206,7 +206,8 @@ def test_a_task_is_added_and_used(tmp_path, capsys):
 
 
 def test_training_on_a_table_of_ones_own(tmp_path, capsys):
-    lines = pd.DataFrame([(i, t, str(o), x) for i,(row,o) in enumerate(zip(synth_tasks()[0].X[:,0], synth_tasks()[0].y)) for t,x in enumerate(row)],
+    waves = synth_tasks()[0]
+    lines = pd.DataFrame([(i, t, str(o), x) for i,(row,o) in enumerate(zip(waves.X[:,0], waves.y)) for t,x in enumerate(row)],
                          columns=['id','time','label','heat'])
     lines.to_csv(tmp_path/'pump.csv', index=False)
     assert main(['train', '--data', str(tmp_path/'pump.csv'), '--epochs', '1', '--out', str(tmp_path/'run')]) == 0

@@ -22,7 +22,8 @@ SETTINGS = dict(
     archive=(None, "folder of the UCR archive (.tsv, .ts or .arff); left out: the data sets bundled with aeon", "a folder", _is_folder),
     tasks=(None, "names of data sets, comma-separated; left out: all in the folder, or the six bundled univariate ones",
            "names parted by commas", _is_text),
-    data=(None, "data sets of your own, comma-separated: folders with a sub-folder a label and a file a series, or .csv and .parquet tables "
+    data=(None,
+          "data sets of your own, comma-separated: folders with a sub-folder a label and a file a series, or .csv and .parquet tables "
           "with a line a time step and columns id, label, and perhaps time, group, split", "paths parted by commas", _is_text),
     epochs=(15, "epochs", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     bs=(32, "series of a batch", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),

@@ -123,7 +123,8 @@ class MTCSLearner(EncoderLearner):
         metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
         self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
         self.dls = dls
-        self.loss_func = MultiTaskLoss(dls.space, loss.reduction, loss.label_smoothing) if isinstance(loss, MultiTaskLoss) else getattr(loss, 'func', loss)
+        self.loss_func = (MultiTaskLoss(dls.space, loss.reduction, loss.label_smoothing) if isinstance(loss, MultiTaskLoss)
+                          else getattr(loss, 'func', loss))
         self.metrics = metrics
         return self
 
