@@ -3,8 +3,9 @@
 
     python benchmarks/add_task.py --archive UCRArchive_2018 --tasks SwedishLeaf,TwoPatterns,Crop --rows 1,2,5,10,20 --out added.csv
 
-Each data set is dealt out to four sites that name its labels as they like. The fourth is new, with `--rows` a label. The model has learned either
-the three other sites and rows of the other data sets ('site': the labels are known), or of the other data sets alone ('stranger'). Ways:
+Each data set is dealt out to four sites that name its labels as they like. The fourth is new, with `--rows` a label. The
+model has learned either the three other sites and rows of the other data sets ('site': the labels are known), or of the other data
+sets alone ('stranger'). Ways:
 
     kernels            kernel encoder and a head in closed form: `add_task(…, strength=0)`
     kernels, known     the same, drawn to heads of the model whose labels match: `add_task`
@@ -21,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, Task, add_task, known_labels, mtcs_learner, set_seed, ucr_tasks
 from tsai_mtcs.bench.sites import deal_sites
@@ -35,7 +35,8 @@ def with_rows(site, n, seed, most):
     rng = np.random.default_rng(seed)
     train = np.concatenate([rng.permutation(site.train[site.codes[site.train] == o])[:n] for o in range(len(site.labels))])
     test = rng.permutation(site.test)[:most]
-    return Task('new', site.X[np.r_[train, test]], site.y[np.r_[train, test]], splits=(range(len(train)), range(len(train), len(train)+len(test))))
+    return Task('new', site.X[np.r_[train, test]], site.y[np.r_[train, test]],
+                splits=(range(len(train)), range(len(train), len(train)+len(test))))
 
 
 def score(task, labels): return float((np.asarray(labels) == task.y[task.test].astype(np.asarray(labels).dtype)).mean())
@@ -66,7 +67,7 @@ def models(tasks, seed, epochs):
     set_seed(seed)
     random = mtcs_learner(dls, arch_config=DEEP)
     set_seed(seed)
-    trained = mtcs_learner(dls, arch_config=DEEP)
+    trained = mtcs_learner(dls.unwatched(), arch_config=DEEP)
     for learn, n in ((kernels, 0), (random, 0), (trained, epochs)):
         with learn.no_bar(), learn.no_logging():
             if n: learn.fit_one_cycle(n)

@@ -9,7 +9,7 @@ taps that fall outside a series left out. Traffic: what the backward pass cannot
 moments and writes all but the gradients back. Nothing else, as if every operation between were fused.
 
 The rates of this machine are measured (a product of two large matrices, a copy of a large array); those of an H100 SXM are
-its data sheet's: 989 and 67 TFLOP/s for bfloat16 and float32, 3.35 TB/s. `step.py` prints what it measures as a share of
+its data sheet's: 989 and 67 TFLOP/s for bfloat16 and float32, 3.35 TB/s. `step.py` prints what it measures as a fraction of
 the floors.
 """
 import argparse, time

@@ -23,7 +23,7 @@ from tsai_mtcs.tasks import Task
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--folder', required=True, help='where the file goes')
 parser.add_argument('--gb', type=float, default=5., help='size of the file')
-parser.add_argument('--part', type=float, default=.1, help='share of the rows that is loaded for comparison')
+parser.add_argument('--part', type=float, default=.1, help='fraction of the rows that is loaded for comparison')
 parser.add_argument('--length', type=int, default=512, help='steps of a series')
 parser.add_argument('--steps', type=int, default=20)
 parser.add_argument('--repeats', type=int, default=5)

@@ -5,9 +5,9 @@
 
 Synthetic tasks of 32 rows, `--len` steps long, which share their values, so that the number of tasks is all that changes.
 Each number of tasks is run without sharing, with the sharing loss of all pairs and by matches (up to `--all-up-to` tasks) and
-with `--partners` drawn ones, in turn. Labels are matched in the first step, which is not timed. Every fit of `--steps` steps is timed between its second and its last batch. Prints
-milliseconds a step (median, least and most), what sharing adds to a step of the fewest tasks, and the peak memory of the
-process.
+with `--partners` drawn ones, in turn. Labels are matched in the first step, which is not timed. Every fit of `--steps` steps is
+timed between its second and its last batch. Prints milliseconds a step (median, least and most), what sharing adds to a step of
+the fewest tasks, and the peak memory of the process.
 """
 import argparse, resource, statistics, time, warnings
 from pathlib import Path
@@ -79,7 +79,8 @@ if __name__ == '__main__':
         few = min(args.partners, n)
         paper = dict(sharing='paper', partners=few if n > few else None)
         runs = {'none':dict(paper, alpha=0.), f'{args.partners} partners':paper}
-        if n <= args.all_up_to: runs |= {'none, all heads':dict(sharing=None), 'all pairs':dict(sharing='paper'), 'matched':dict(sharing='matched', at=(0.,))}
+        if n <= args.all_up_to:
+            runs |= {'none, all heads':dict(sharing=None), 'all pairs':dict(sharing='paper'), 'matched':dict(sharing='matched', at=(0.,))}
         times = {name: [] for name in runs}
         for _ in range(args.repeats):
             for name,kw in runs.items(): times[name].append(1000*step_time(args, dls, **kw))

@@ -155,13 +155,15 @@ def main():
     parser.add_argument('--archive', required=True, help='folder of the UCR archive')
     parser.add_argument('--tasks', required=True, help='data sets, comma-separated')
     parser.add_argument('--sites', type=int, default=5, help='sites of each (default: %(default)s)')
-    parser.add_argument('--rows', default='5', help='training rows a label at a site, comma-separated; 0: all, shared out (default: %(default)s)')
+    parser.add_argument('--rows', default='5',
+                        help='training rows a label at a site, comma-separated; 0: all, shared out (default: %(default)s)')
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated (default: %(default)s)')
     parser.add_argument('--methods', default='kernel', help='kernel, deep (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=400, help='steps of the deep method (default: %(default)s)')
     parser.add_argument('--peer', action='store_true', help="aeon's MultiRocketHydraClassifier of each site by itself, too")
     parser.add_argument('--overlap', type=float, default=1., help='part of the labels that each site knows (default: all)')
-    parser.add_argument('--distort', action='store_true', help='each site measures with a gain, offset, noise, speed and sampling rate of its own')
+    parser.add_argument('--distort', action='store_true',
+                        help='each site measures with a gain, offset, noise, speed and sampling rate of its own')
     parser.add_argument('--strangers', default='', help='unrelated data sets in the same model, one site each, comma-separated')
     parser.add_argument('--together', action='store_true', help='all data sets in one model; with --strangers always')
     parser.add_argument('--threads', type=int, default=None, help="PyTorch's threads")
@@ -177,7 +179,8 @@ def main():
         for method in [*split(args.methods), *['peer']*args.peer]:
             for group in groups:
                 for seed in map(int, split(args.seeds)):
-                    key = dict(seed=seed, method=method, rows=rows, sites=args.sites, overlap=args.overlap, distort=args.distort, strangers=len(strangers))
+                    key = dict(seed=seed, method=method, rows=rows, sites=args.sites, overlap=args.overlap, distort=args.distort,
+                               strangers=len(strangers))
                     if all(tuple(str({'task': o.name, **key}[f]) for f in KEY) in done for o in group): continue
                     lines = run(group, strangers, args, rows, seed, method)
                     new = not out.exists()

@@ -7,7 +7,7 @@ Both take the same batches, a random part of an epoch's (`--steps`), in turn, `-
 fit: loader, model, both losses, optimizer, and for the library its callbacks and recorder. Prints seconds (median, least
 and most) and ratios, and first the largest difference of the losses where both run without dropout in float32. `bare` is
 the library's own loader, model and losses in a loop without fastai: what is between them is fastai's. Last come the floors
-of `floors.py` for these batches, on rates measured in this run, and the share of the arithmetic one that each run reaches.
+of `floors.py` for these batches, on rates measured in this run, and the fraction of the arithmetic one that each run reaches.
 """
 import argparse, statistics, time, warnings
 from functools import partial

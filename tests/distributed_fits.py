@@ -51,7 +51,8 @@ def world_of_two(learn): return learn.distrib_ctx() if num_distrib() else pairs(
 
 def make_learner(n_noise=22, arch_config=SMALL, sharing='paper', **kwargs):
     "Three tasks of different shape: an odd number of batches, of which each uses one of two input projections"
-    tasks = [synth_task('waves', dict(a='sine', b='square')), synth_task('pairs', dict(c='fast', d='sine', e='square'), vars=2, steps=24, seed=1),
+    tasks = [synth_task('waves', dict(a='sine', b='square')),
+             synth_task('pairs', dict(c='fast', d='sine', e='square'), vars=2, steps=24, seed=1),
              random_task('noise', n_noise, 9, vars=2, steps=30, seed=2)]
     set_seed(0)
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=8, val_bs=8, device='cpu')
@@ -61,7 +62,8 @@ def make_learner(n_noise=22, arch_config=SMALL, sharing='paper', **kwargs):
 def result(learn):
     "Weights, what the recorder shows but the time and the smoothed loss, and that loss over the last fit"
     return dict(weights=weights(learn.model), figures=dict(zip(learn.recorder.metric_names[2:-1], learn.recorder.values[-1][1:])),
-                losses=[float(o) for o in learn.recorder.losses], unsmoothed=learn.mean_of_pairs.losses if hasattr(learn, 'mean_of_pairs') else None)
+                losses=[float(o) for o in learn.recorder.losses],
+                unsmoothed=learn.mean_of_pairs.losses if hasattr(learn, 'mean_of_pairs') else None)
 
 def plain():
     "A fit of the heads and one of everything, with metrics of both kinds"
@@ -114,7 +116,8 @@ def reads():
         inside = learn.validate(),learn.validate_tasks('test'),learn.get_preds()[0]
     after = learn.validate(),learn.validate_tasks('test'),learn.get_preds()[0]
     assert learn.model is model and not learn._grab_cbs(DistributedFit) and [(o.rank, o.world) for o in learn.dls] == [(0,1)]*3
-    return dict(weights=weights(learn.model), inside=list(inside[0]), after=list(after[0]), rows=[int(o[1].rows['mean']) for o in (inside, after)], tables=inside[1].equals(after[1]),
+    return dict(weights=weights(learn.model), inside=list(inside[0]), after=list(after[0]),
+                rows=[int(o[1].rows['mean']) for o in (inside, after)], tables=inside[1].equals(after[1]),
                 preds=torch.equal(inside[2], after[2]), n=len(inside[2]))
 
 def resumed(folder):
@@ -154,7 +157,8 @@ def refusals(folder):
     "What is refused before training, on every rank"
     class Range(Metric): name,value = 'range',0.
     said = []
-    for learn,f in ((quiet_learner(dls=synth_dls(seed=rank_distrib())), lambda o: o.fit(1)), (quiet_learner(metrics=Range()), lambda o: o.fit(1)),
+    for learn,f in ((quiet_learner(dls=synth_dls(seed=rank_distrib())), lambda o: o.fit(1)),
+                    (quiet_learner(metrics=Range()), lambda o: o.fit(1)),
                     (quiet_learner(path=folder), lambda o: o.lr_find(show_plot=False))):
         before = weights(learn.model)
         with learn.distrib_ctx():
@@ -168,6 +172,7 @@ if __name__ == '__main__':
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     out = {name: f() for name,f in ALIKE.items()}
-    out |= dict(reads=reads(), resumed=resumed(folder), batch_norm=batch_norm(), pretext=pretext(), draws=draws(), refusals=refusals(folder))
+    out |= dict(reads=reads(), resumed=resumed(folder), batch_norm=batch_norm(), pretext=pretext(), draws=draws(),
+                refusals=refusals(folder))
     torch.save(out, folder/f'rank{rank_distrib()}.pt')
     torch.distributed.destroy_process_group()

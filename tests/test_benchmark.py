@@ -10,7 +10,8 @@ import pytest
 from helpers import exit_code, forked
 from tsai_mtcs.bench.kinds import ClassifierMethod
 from tsai_mtcs.bench.methods import METHODS
-from tsai_mtcs.bench.runner import FILE, read_failures, read_results, run_benchmark
+from tsai_mtcs.bench.records import FILE, read_failures, read_results
+from tsai_mtcs.bench.runner import run_benchmark
 from tsai_mtcs.cli import main
 from tsai_mtcs.bench.report import paper_table, task_gains
 from tsai_mtcs.test_utils import synth_tasks
@@ -144,7 +145,7 @@ def test_table_and_gains(tmp_path):
 
 @pytest.mark.parametrize('args,said', [
     (['--methods','mtsc'], 'nearest: mtcs'),
-    (['--methods','mtl,,mtcs'], 'parted by commas'),
+    (['--methods','mtl,,mtcs'], 'separated by commas'),
     (['--methods','dtw','--tasks','GunPint'], 'nearest: GunPoint'),
     (['--methods','dtw','--seeds','one'], "found 'one'"),
     (['--methods','dtw','--set','epochs'], "name=value, such as epochs=15, found 'epochs'"),

@@ -1,4 +1,4 @@
-"An error or Ctrl-C at any moment leaves the process as it was; arguments that make no sense are refused; fastai's callbacks, losses and metrics see each task by itself"
+"An error at any moment leaves the process as it was; wrong arguments are refused; callbacks, losses and metrics see each task by itself"
 import warnings
 
 import matplotlib.pyplot as plt
@@ -7,14 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import CancelBatchException, CancelFitException, Callback
-from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.schedule import *  # noqa: F403 (adds lr_find, fit_one_cycle, … to Learner)
 from fastai.callback.tracker import ReduceLROnPlateau, SaveModelCallback
 from fastai.learner import Learner, load_learner
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat, FocalLossFlat, LabelSmoothingCrossEntropyFlat, MSELossFlat
 from fastai.metrics import CohenKappa, F1Score, MatthewsCorrCoef, RocAuc, accuracy
-from helpers import quiet, quiet_learner, same, weights
+from helpers import CPUMixedPrecision, quiet, quiet_learner, same, weights
 from sklearn import metrics as skm
 from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.callback.bf16 import BFloat16
@@ -36,25 +35,27 @@ class Fails(Callback):
     "Raise in one event, in training or in validation"
     def __init__(self, event, error, training=True, order=0): self.event,self.error,self.in_training,self.order = event,error,training,order
     def __call__(self, event):
-        if event == self.event and (self.training == self.in_training or event in ('before_fit','before_epoch','before_train','before_validate')): raise self.error
-
-class CPUMixedPrecision(MixedPrecision):
-    "fastai's callback, with autocast that a CPU has"
-    def before_fit(self):
-        super().before_fit()
-        self.autocast = torch.autocast('cpu', torch.bfloat16)
+        if event == self.event and (self.training == self.in_training
+                                    or event in ('before_fit','before_epoch','before_train','before_validate')):
+            raise self.error
 
 def hooks(model): return sum(len(m._forward_hooks)+len(m._forward_pre_hooks) for m in model.modules())
 
-SETTINGS = dict(bf16=dict(cbs=[BFloat16]), fp16=dict(cbs=[CPUMixedPrecision]), covariance=dict(relevance='covariance'), partners=dict(partners=2, three=True), mean=dict(cbs=[AverageWeights]),
-                matched=dict(sharing='matched', at=(0.,.5)), mixup=dict(cbs=[MixUp]), all=dict(cbs=[BFloat16, AverageWeights, MixUp], relevance='covariance', partners=2, three=True))
-EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred','after_loss','before_backward','before_step','after_step','after_batch']
-MOMENTS = [(o, True) for o in EVENTS]+[(o, False) for o in ('before_validate','before_batch','after_pred','after_loss','after_batch')]+[(o, None) for o in ('forward','loss','metric','validate')]
+SETTINGS = dict(bf16=dict(cbs=[BFloat16]), fp16=dict(cbs=[CPUMixedPrecision]), covariance=dict(relevance='covariance'),
+                partners=dict(partners=2, three=True), mean=dict(cbs=[AverageWeights]),
+                matched=dict(sharing='matched', at=(0.,.5)), mixup=dict(cbs=[MixUp]),
+                all=dict(cbs=[BFloat16, AverageWeights, MixUp], relevance='covariance', partners=2, three=True))
+EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred','after_loss','before_backward','before_step',
+          'after_step','after_batch']
+VALID_EVENTS = ['before_validate','before_batch','after_pred','after_loss','after_batch']
+MOMENTS = [*((o, True) for o in EVENTS), *((o, False) for o in VALID_EVENTS),
+           *((o, None) for o in ('forward','loss','metric','validate'))]
 
 def learner(cbs=(), three=False, sharing='paper', **kwargs):
     tasks = [*synth_tasks(), synth_task('third', dict(a='fast', b='sine'), seed=9)] if three else synth_tasks()
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=16, seed=0, device='cpu')
-    return quiet_learner(dls=dls, arch_config=TINY, cbs=[o() for o in cbs], sharing=sharing, **(dict(tau=1.1) if sharing == 'paper' else {}), **kwargs)
+    return quiet_learner(dls=dls, arch_config=TINY, cbs=[o() for o in cbs], sharing=sharing,
+                         **(dict(tau=1.1) if sharing == 'paper' else {}), **kwargs)
 
 def cut_off(learn, moment, training, error):
     "A fit that ends with an error at a moment"
@@ -72,7 +73,8 @@ def check_closed(learn, moment, training, error):
     learn.fit(1, 0.)
     learn.model.backbone.eval() # a mode that isn't that of the whole model
     learn.model.head.train()
-    head,modes,loss,model,logger,metrics = learn.model.head,[m.training for m in learn.model.modules()],learn.loss_func,learn.model,learn.logger,learn.metrics
+    model,loss,logger,metrics = learn.model,learn.loss_func,learn.logger,learn.metrics
+    head,modes = model.head,[m.training for m in model.modules()]
     n,cbs,raw = hooks(learn.model),list(learn.cbs),[]
     class Watch(Callback):
         "The weights of the last step"
@@ -97,7 +99,8 @@ def test_ctrl_c_leaves_nothing_open(moment, training): check_closed(learner(**SE
 
 @pytest.mark.parametrize('moment,training', [('forward',None), ('after_pred',False), ('loss',None), ('before_step',True)])
 @pytest.mark.parametrize('name', [o for o in SETTINGS if o != 'all'])
-def test_an_error_leaves_nothing_open(name, moment, training): check_closed(learner(**SETTINGS[name]), moment, training, RuntimeError('out of memory'))
+def test_an_error_leaves_nothing_open(name, moment, training):
+    check_closed(learner(**SETTINGS[name]), moment, training, RuntimeError('out of memory'))
 
 @pytest.mark.slow
 @pytest.mark.parametrize('moment,training', MOMENTS)
@@ -173,14 +176,20 @@ def test_looking_at_a_model_is_no_epoch(tmp_path, capsys):
 
 
 # Arguments that make no sense
-@pytest.mark.parametrize('fit', [lambda o: o.fit(1, NAN), lambda o: o.fit(1, -1e-3), lambda o: o.fit(1, INF), lambda o: o.fit(1, slice(1e-4, NAN)), lambda o: o.fit(1, [1e-3,-1e-3]), lambda o: o.fit(1, '0.1'),
-    lambda o: o.fit(0), lambda o: o.fit(-1), lambda o: o.fit(1.5), lambda o: o.fit(True), lambda o: o.fit(1, wd=-.1), lambda o: o.fit(1, wd=NAN), lambda o: o.fit_one_cycle(1, NAN),
-    lambda o: o.fit_one_cycle(0), lambda o: o.fit_one_cycle(1, slice(None, -1e-3)), lambda o: o.fine_tune(1, NAN), lambda o: o.fine_tune(0), lambda o: o.fine_tune(1, freeze_epochs=-1),
-    lambda o: o.fit_flat_cos(1, INF), lambda o: o.fit_sgdr(0, 1), lambda o: o.fit_sgdr(1, 1, NAN), lambda o: o.lr_find(start_lr=NAN), lambda o: o.lr_find(1e-7, -1.)])
+@pytest.mark.parametrize('fit', [lambda o: o.fit(1, NAN), lambda o: o.fit(1, -1e-3), lambda o: o.fit(1, INF),
+    lambda o: o.fit(1, slice(1e-4, NAN)), lambda o: o.fit(1, [1e-3,-1e-3]), lambda o: o.fit(1, '0.1'),
+    lambda o: o.fit(0), lambda o: o.fit(-1), lambda o: o.fit(1.5), lambda o: o.fit(True), lambda o: o.fit(1, wd=-.1),
+    lambda o: o.fit(1, wd=NAN), lambda o: o.fit_one_cycle(1, NAN),
+    lambda o: o.fit_one_cycle(0), lambda o: o.fit_one_cycle(1, slice(None, -1e-3)), lambda o: o.fine_tune(1, NAN), lambda o: o.fine_tune(0),
+    lambda o: o.fine_tune(1, freeze_epochs=-1),
+    lambda o: o.fit_flat_cos(1, INF), lambda o: o.fit_sgdr(0, 1), lambda o: o.fit_sgdr(1, 1, NAN), lambda o: o.lr_find(start_lr=NAN),
+    lambda o: o.lr_find(1e-7, -1.)])
 def test_rates_and_epochs_are_checked_before_training(fit):
     learn = tiny()
     before = weights(learn.model)
-    with pytest.raises(ValueError, match='expected (n_epoch|epochs|freeze_epochs|n_cycles|lr|lr_max|base_lr|start_lr|end_lr|wd) to be a (whole|finite) number of at least'): fit(learn)
+    with pytest.raises(ValueError, match='expected (n_epoch|epochs|freeze_epochs|n_cycles|lr|lr_max|base_lr|start_lr|end_lr|wd) to be a '
+                                         '(whole|finite) number of at least'):
+        fit(learn)
     assert same(before, weights(learn.model)) and all(o.requires_grad for o in learn.model.parameters()) and learn.dls.train.epoch == 0
 
 def test_the_learner_s_own_rate_is_checked():
@@ -193,18 +202,23 @@ def test_alpha_and_tau_are_finite(name, value):
     for f in (MTCSLoss, lambda **kwargs: tiny(sharing='paper', **kwargs)):
         with pytest.raises(ValueError, match=f'expected a finite {name} of at least 0, found {value}'): f(**{name:value})
 
-@pytest.mark.parametrize('name,near', [('spliter','splitter'), ('metric','metrics'), ('arch_confg','arch_config'), ('optfunc','opt_func'), ('weight_decay',None)])
+@pytest.mark.parametrize('name,near',
+    [('spliter','splitter'), ('metric','metrics'), ('arch_confg','arch_config'), ('optfunc','opt_func'), ('weight_decay',None)])
 def test_unknown_arguments_are_named(name, near):
-    with pytest.raises(ValueError, match=f"mtcs_learner has no argument `{name}`: " + (f"did you mean `{near}`" if near else 'known: .*splitter')): mtcs_learner(synth_dls(), **{name:1})
+    with pytest.raises(ValueError,
+                       match=f'mtcs_learner has no argument `{name}`: '+(f'did you mean `{near}`' if near else 'known: .*splitter')):
+        mtcs_learner(synth_dls(), **{name:1})
 
 
 # Loaders of other tasks
 def relabelled():
     a,b = synth_tasks()
-    return MultiTaskDataLoaders.from_tasks([a, synth_task('machine', dict(humming='fast', smooth='sine', jammed='square'), steps=40, seed=1)], device='cpu')
+    b = synth_task('machine', dict(humming='fast', smooth='sine', jammed='square'), steps=40, seed=1)
+    return MultiTaskDataLoaders.from_tasks([a,b], device='cpu')
 
 @pytest.mark.parametrize('dls,match', [(reversed_dls, "expected 'waves' as number 0, found 'machine'; give them the same order"),
-    (lambda: MultiTaskDataLoaders.from_tasks(synth_tasks()[:1], device='cpu'), "expected 'machine' as number 1, found no task"), (relabelled, "other labels of the task 'machine': expected 'smooth', found 'jammed'")])
+    (lambda: MultiTaskDataLoaders.from_tasks(synth_tasks()[:1], device='cpu'), "expected 'machine' as number 1, found no task"),
+    (relabelled, "other labels of the task 'machine': expected 'smooth', found 'jammed'")])
 def test_loaders_of_other_tasks_are_refused(dls, match):
     learn,other = tiny(),dls()
     own = learn.dls
@@ -229,7 +243,8 @@ def test_weights_of_tasks_in_another_order_are_refused(tmp_path):
     a.save('a')
     b = tiny(path=tmp_path, dls=reversed_dls())
     before = weights(b.model)
-    with pytest.raises(ValueError, match=r"a\.pth has other tasks than the model: expected 'machine' as number 0, found 'waves'"): b.load('a')
+    with pytest.raises(ValueError, match=r"a\.pth has other tasks than the model: expected 'machine' as number 0, found 'waves'"):
+        b.load('a')
     assert same(before, weights(b.model))
 
 def test_damaged_weights_are_refused(tmp_path):
@@ -266,7 +281,8 @@ def test_a_learner_without_data_says_so(tmp_path):
 
 
 # Losses and metrics of fastai
-@pytest.mark.parametrize('loss', [CrossEntropyLossFlat, torch.nn.CrossEntropyLoss, lambda: F.cross_entropy, lambda: LabelSmoothingCrossEntropyFlat(eps=0.), lambda: FocalLossFlat(gamma=0.)])
+@pytest.mark.parametrize('loss', [CrossEntropyLossFlat, torch.nn.CrossEntropyLoss, lambda: F.cross_entropy,
+                                  lambda: LabelSmoothingCrossEntropyFlat(eps=0.), lambda: FocalLossFlat(gamma=0.)])
 def test_losses_of_fastai_are_equation_2(loss):
     a,b = tiny(),tiny(loss_func=loss())
     assert b.validate()[0] == pytest.approx(a.validate()[0], rel=1e-5)
@@ -291,10 +307,12 @@ def test_probabilities_of_a_loss_of_fastai_are_a_distribution_a_task():
 def test_class_weights():
     w = torch.tensor([1.,2,3,4,5])
     learn = tiny(loss_func=CrossEntropyLossFlat(weight=w))
-    with torch.no_grad(): want = [F.cross_entropy(learn.model.eval()(x)[:,s:e], y-s, weight=w[s:e]) for (x,y),(s,e) in zip(learn.dls.valid, ((0,2),(2,5)))]
+    with torch.no_grad():
+        want = [F.cross_entropy(learn.model.eval()(x)[:,s:e], y-s, weight=w[s:e]) for (x,y),(s,e) in zip(learn.dls.valid, ((0,2),(2,5)))]
     assert learn.validate()[0] == pytest.approx(float(sum(want))/2, rel=1e-5)
     for n in (2,3,6):
-        with pytest.raises(ValueError, match=fr"each of the 5 labels \(2 of 'waves', 3 of 'machine'\).*found {n}"): tiny(loss_func=CrossEntropyLossFlat(weight=torch.ones(n)))
+        with pytest.raises(ValueError, match=fr"each of the 5 labels \(2 of 'waves', 3 of 'machine'\).*found {n}"):
+            tiny(loss_func=CrossEntropyLossFlat(weight=torch.ones(n)))
 
 @pytest.mark.parametrize('loss', [BCEWithLogitsLossFlat, MSELossFlat, lambda: torch.nn.CrossEntropyLoss(reduction='none')])
 def test_other_losses_are_refused(loss):
@@ -310,7 +328,8 @@ def test_metrics_of_fastai_are_the_mean_over_tasks():
         labels,probs = learn.predict(t.X[t.test], t.name)
         y,p = t.codes[t.test],probs.argmax(1)
         auc = skm.roc_auc_score(y, probs[:,1]) if len(t.labels) == 2 else skm.roc_auc_score(y, probs, multi_class='ovr')
-        for k,v in dict(f1_score=skm.f1_score(y, p, average='macro'), cohen_kappa_score=skm.cohen_kappa_score(y, p), matthews_corrcoef=skm.matthews_corrcoef(y, p),
+        for k,v in dict(f1_score=skm.f1_score(y, p, average='macro'), cohen_kappa_score=skm.cohen_kappa_score(y, p),
+                        matthews_corrcoef=skm.matthews_corrcoef(y, p),
                         roc_auc_score=auc, accuracy=(y == p).mean()).items(): want.setdefault(k, []).append(v)
     for k,v in want.items(): assert row[f'test_{k}'] == pytest.approx(np.mean(v), abs=1e-6), k
 
@@ -343,7 +362,8 @@ def test_names_of_tsai():
     import tsai.all  # noqa: F401 (adds its own to Learner)
     learn,t = tiny(),synth_tasks()[1]
     known = [o for o in dir(Learner) if (getattr(getattr(Learner, o), '__module__', None) or '').startswith('tsai.')]
-    assert {'get_X_preds','feature_importance','step_importance','top_losses','plot_top_losses','show_probas','plot_confusion_matrix','calibrate_model'} <= set(known)
+    assert {'get_X_preds','feature_importance','step_importance','top_losses','plot_top_losses','show_probas','plot_confusion_matrix',
+            'calibrate_model'} <= set(known)
     probs,y,labels,loss = learn.get_X_preds(t.X, t.y, with_loss=True, task='machine')
     assert labels == list(learn.predict(t.X, 'machine')[0]) and y.tolist() == t.codes.tolist() and probs.shape == (48,3)
     assert torch.allclose(loss, -probs[range(48),y].log(), atol=1e-5)
@@ -356,7 +376,8 @@ def test_names_of_tsai():
     with pytest.raises(ValueError, match='task=…, one of: waves, machine'): learn.get_X_preds(t.X)
     working = {'get_X_preds','top_losses','plot_top_losses','show_batch','remove_all_cbs','one_batch','plot_metrics'}
     for name in set(known)-working:
-        with pytest.raises(NotImplementedError, match=f"tsai's {name} knows one data set, and this learner has several; "): getattr(learn, name)()
+        with pytest.raises(NotImplementedError, match=f"tsai's {name} knows one data set, and this learner has several; "):
+            getattr(learn, name)()
     learn.show_batch()
     learn.fit(1)
     learn.plot_metrics()

@@ -203,3 +203,13 @@ def test_a_task_is_added_and_used(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'row,label,a,b' and sum(o.split(',')[1] == y for o,y in zip(lines[1:], task.y)) > 18
     assert main(['add', str(tmp_path/'model'), '--data', str(tmp_path/'none.csv')]) == 2
+
+
+def test_training_on_a_table_of_ones_own(tmp_path, capsys):
+    waves = synth_tasks()[0]
+    lines = pd.DataFrame([(i, t, str(o), x) for i,(row,o) in enumerate(zip(waves.X[:,0], waves.y)) for t,x in enumerate(row)],
+                         columns=['id','time','label','heat'])
+    lines.to_csv(tmp_path/'pump.csv', index=False)
+    assert main(['train', '--data', str(tmp_path/'pump.csv'), '--epochs', '1', '--out', str(tmp_path/'run')]) == 0
+    assert main(['train', '--data', str(tmp_path/'none.csv'), '--out', str(tmp_path/'other')]) == 2
+    assert 'found no file' in capsys.readouterr().err and not (tmp_path/'other'/'run.json').exists()

@@ -17,7 +17,8 @@ def table():
     for run in range(20):
         label = 'ab'[run//10]
         for t in range(12+run%3):
-            lines.append((f'r{run}', pd.Timestamp('2024-03-01')+pd.Timedelta(seconds=t), rng.normal()+(label == 'b')*5, rng.normal(), label, f'm{run%10}'))
+            lines.append((f'r{run}', pd.Timestamp('2024-03-01')+pd.Timedelta(seconds=t), rng.normal()+(label == 'b')*5, rng.normal(), label,
+                          f'm{run%10}'))
     return pd.DataFrame(lines, columns=['run','at','heat','load','state','machine'])
 
 COLUMNS = dict(id='run', label='state', time='at')
@@ -57,7 +58,8 @@ class TestFrame:
     def test_resampled_by_a_number_leaves_gaps(self):
         df = pd.DataFrame(dict(run=['a']*4+['b']*4, t=[0,.5,1,4, 10,11,12,14], v=[1.,3,5,7, 1,2,3,4], y=['x']*4+['z']*4))
         task = Task.from_frame(pd.concat((df, df.assign(run=df.run+'2'))), 'pump', id='run', label='y', time='t', values='v', resample=1)
-        assert np.allclose(task.X[0,0], [2,5,np.nan,np.nan,7], equal_nan=True) and np.allclose(task.X[1,0], [1,2,3,np.nan,4], equal_nan=True)
+        assert np.allclose(task.X[0,0], [2,5,np.nan,np.nan,7], equal_nan=True)
+        assert np.allclose(task.X[1,0], [1,2,3,np.nan,4], equal_nan=True)
 
     def test_uneven_times_are_said(self, table):
         with pytest.warns(TaskWarning, match='20 of 20 series have uneven times'):
@@ -99,7 +101,8 @@ class TestFolder:
 
     def test_label_group_and_split_from_a_table(self, folder, tmp_path):
         files = [f'{o}/{i}.npy' for o in ('ball','inner') for i in range(5)]
-        pd.DataFrame(dict(file=files, label=[i%2 for i in range(10)], group=['m']*5+['n']*5, split=['train']*5+['test']*5)).to_csv(tmp_path/'table.csv', index=False)
+        pd.DataFrame(dict(file=files, label=[i%2 for i in range(10)], group=['m']*5+['n']*5,
+                          split=['train']*5+['test']*5)).to_csv(tmp_path/'table.csv', index=False)
         task = Task.from_folder(folder, 'pump', table=tmp_path/'table.csv')
         assert task.labels == (0,1) and task.test.tolist() == [5,6,7,8,9] and set(task.groups[task.test]) == {'n'}
 
@@ -122,7 +125,8 @@ class TestFolder:
         with pytest.raises(FileNotFoundError, match='expected a folder of series'): Task.from_folder(tmp_path/'none')
         with pytest.raises(ValueError, match='found none'): Task.from_folder(folder, pattern='*.csv')
         with pytest.raises(ValueError, match='columns file and label'): Task.from_folder(folder, table=pd.DataFrame(dict(name=['a'])))
-        with pytest.raises(FileNotFoundError, match='x.npy'): Task.from_folder(folder, table=pd.DataFrame(dict(file=['x.npy'], label=['a'])))
+        with pytest.raises(FileNotFoundError, match='x.npy'):
+            Task.from_folder(folder, table=pd.DataFrame(dict(file=['x.npy'], label=['a'])))
 
 
 class TestAeon:

@@ -15,7 +15,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks as sklearn_checks
 
@@ -38,7 +38,8 @@ def tasks(): return synth_tasks()
 def rows(task, split): return task.X[getattr(task, split)],task.y[getattr(task, split)].astype(str)
 
 
-@sklearn_checks([quick()], expected_failed_checks=lambda _: dict.fromkeys(('check_no_attributes_set_in_init', 'check_dont_overwrite_parameters'), AEONS))
+@sklearn_checks([quick()],
+    expected_failed_checks=lambda _: dict.fromkeys(('check_no_attributes_set_in_init', 'check_dont_overwrite_parameters'), AEONS))
 def test_scikit_learns_checks(estimator, check): check(estimator)
 
 @aeon_checks([quick()])
@@ -49,7 +50,8 @@ class TestOneDataSet:
     @pytest.mark.parametrize('form', ['3d','2d','list','list of 1d','frame','long frame','nested frame','list of frames','float32'])
     def test_containers_give_the_same_answer(self, tasks, form):
         X,y = rows(tasks[0], 'train')
-        forms = {'3d':X, '2d':X[:,0], 'list':list(X), 'list of 1d':list(X[:,0]), 'frame':pd.DataFrame(X[:,0]), 'float32':X.astype(np.float32),
+        forms = {'3d':X, '2d':X[:,0], 'list':list(X), 'list of 1d':list(X[:,0]), 'frame':pd.DataFrame(X[:,0]),
+                 'float32':X.astype(np.float32),
                  'long frame':pd.DataFrame({'v': X.ravel()}, index=pd.MultiIndex.from_product([range(len(X)), range(X.shape[2])])),
                  'nested frame':pd.DataFrame({'v': [pd.Series(o[0]) for o in X]}), 'list of frames':[pd.DataFrame(o) for o in X]}
         want = quick().fit(X, y).predict_proba(X)
@@ -73,7 +75,8 @@ class TestOneDataSet:
 
     def test_same_seed_same_answer_and_none_draws_anew(self, tasks):
         X,y = rows(tasks[0], 'train')
-        Z = [quick(random_state=o).fit(X, y).transform(X) for o in (1, 1, 2, None, None, np.random.RandomState(5), np.random.RandomState(5))]
+        Z = [quick(random_state=o).fit(X, y).transform(X)
+             for o in (1, 1, 2, None, None, np.random.RandomState(5), np.random.RandomState(5))]
         assert np.array_equal(Z[0], Z[1]) and not np.array_equal(Z[0], Z[2])
         assert not np.array_equal(Z[3], Z[4]) and np.array_equal(Z[5], Z[6])
 
@@ -106,7 +109,8 @@ class TestScikitLearn:
         X,y = rows(tasks[0], 'train')
         pipe = make_pipeline(StandardScaler(), quick())
         search = GridSearchCV(pipe, {'mtcsclassifier__n_kernels': [84,168]}, cv=2).fit(X[:,0], y)
-        assert search.best_score_ > .9 and search.best_estimator_[-1].model_.backbone.feats == search.best_params_['mtcsclassifier__n_kernels']
+        assert search.best_score_ > .9
+        assert search.best_estimator_[-1].model_.backbone.feats == search.best_params_['mtcsclassifier__n_kernels']
 
     def test_as_the_first_part_of_a_pipeline(self, tasks):
         pipe = make_pipeline(quick(), SVC()).fit(*rows(tasks[0], 'train'))

@@ -2,8 +2,10 @@
 import numpy as np
 import pytest
 import torch
+from fastai.losses import LabelSmoothingCrossEntropyFlat
+from fastai.metrics import error_rate
 
-from helpers import quiet, random_task, same, weights
+from helpers import quiet, quiet_learner, random_task, same, weights
 from tsai_mtcs.growing import STRENGTHS, add_task, known_labels, known_tasks, remove_task, solve_new, update_task, with_task
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.encoders import MMoEEncoder
@@ -12,7 +14,7 @@ from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.model import MTCSModel
 from tsai_mtcs.ridge import Ridge, Rows
 from tsai_mtcs.tasks import Task
-from tsai_mtcs.test_utils import synth_learner, synth_task
+from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 KINDS = dict(north=dict(humming='fast', smooth='sine', stuck='square'), south=dict(a='square', b='fast', c='sine'))
@@ -27,7 +29,8 @@ def sites(): return [site(name, o, seed=i) for i,(name,o) in enumerate(KINDS.ite
 
 @pytest.fixture(scope='module')
 def model(sites):
-    learn = mtcs_learner(MultiTaskDataLoaders.from_tasks(sites, device='cpu'), KernelEncoder, arch_config=dict(n_kernels=420, parts='minirocket'))
+    learn = mtcs_learner(MultiTaskDataLoaders.from_tasks(sites, device='cpu'), KernelEncoder,
+                         arch_config=dict(n_kernels=420, parts='minirocket'))
     return quiet(learn).fit_heads().model
 
 @pytest.fixture
@@ -67,7 +70,8 @@ class TestNewTask:
 
     def test_matches_are_found(self, model, newcomer):
         found = known_labels(model, newcomer)
-        assert {(o.label, o.task, o.known) for o in found.itertuples()} == {('x','north','smooth'), ('y','north','stuck'), ('z','north','humming'),
+        assert {(o.label, o.task, o.known) for o in found.itertuples()} == {('x','north','smooth'), ('y','north','stuck'),
+                                                                            ('z','north','humming'),
                                                                             ('x','south','c'), ('y','south','a'), ('z','south','b')}
 
     @pytest.mark.parametrize('seed', range(5))
@@ -140,7 +144,8 @@ class TestUpdate:
 
 def test_training_goes_on_with_the_new_task(model, sites, newcomer):
     dls = with_task(MultiTaskDataLoaders.from_tasks(sites, device='cpu', valid_pct=.2), newcomer)
-    assert dls.space.vocab == add_task(model, newcomer).space.vocab and len(dls.train_ds.rows[2]) == 6 and len(dls.test.dataset.rows[2]) == 48
+    assert dls.space.vocab == add_task(model, newcomer).space.vocab and len(dls.train_ds.rows[2]) == 6
+    assert len(dls.test.dataset.rows[2]) == 48
     learn = quiet(mtcs_learner(dls, KernelEncoder, arch_config=dict(n_kernels=84, parts='minirocket')))
     assert learn.fit_heads().validate_tasks().loc['new','accuracy'] > .5
 
@@ -158,3 +163,19 @@ def test_what_is_refused(model, newcomer, do, what):
 def test_an_encoder_with_a_part_a_task_is_refused(newcomer):
     learn = synth_learner(arch=MMoEEncoder, arch_config=dict(hidden=8, feats=16, depth=2, experts=2))
     with pytest.raises(ValueError, match='a part for each of 2 tasks'): add_task(learn.model, newcomer)
+
+
+@pytest.mark.parametrize('loss_func', [None, LabelSmoothingCrossEntropyFlat])
+def test_a_learner_takes_on_a_task(loss_func, tmp_path):
+    "Others answer to the bit as before; the learner is scored, trained and saved with the new task"
+    learn = quiet_learner(loss_func=loss_func and loss_func(), metrics=error_rate)
+    learn.fit(2, 1e-2)
+    before = {o.name: learn.predict(o.X, o.name)[1] for o in synth_tasks()}
+    new = synth_task('new', dict(a='sine', b='square'), seed=7)
+    assert learn.add_task(new) is learn and learn.dls.space.names == ('waves','machine','new')
+    for o in synth_tasks(): assert (learn.predict(o.X, o.name)[1] == before[o.name]).all()
+    assert learn.validate_tasks().accuracy['new'] > .8
+    again = MTCSModel.from_pretrained(learn.save_pretrained(tmp_path))
+    assert (again.predict(new.X, 'new')[1] == learn.predict(new.X, 'new')[1]).all()
+    learn.fit(1, 1e-3)
+    assert learn.validate_tasks().accuracy['new'] > .8

@@ -9,7 +9,7 @@ from tsai_mtcs.test_utils import synth_dls
 
 @pytest.mark.parametrize('held', [False,True])
 def test_columns_name_their_split(held):
-    learn,tables = quiet_learner(dls=synth_dls(valid_pct=.25*held), metrics=error_rate, sharing='paper'),[]
+    learn,tables = quiet_learner(dls=synth_dls(valid_pct=.25*held), metrics=error_rate),[]
     learn.logger = tables.append
     learn.fit(1)
     shown = learn.recorder.metric_names

@@ -37,12 +37,15 @@ def per_label(pred, y): return pred.float().mean(0)
 
 def make(path, seed=0, opt_func=AdamW, cbs=(), **kwargs):
     path.mkdir(exist_ok=True)
-    return quiet_learner(seed=seed, dls=synth_dls(valid_pct=.3, path=path), arch_config=TINY, lr=3e-2, opt_func=opt_func, cbs=[o() for o in cbs], **kwargs)
+    return quiet_learner(seed=seed, dls=synth_dls(valid_pct=.3, path=path), arch_config=TINY, lr=3e-2, opt_func=opt_func,
+                         cbs=[o() for o in cbs], **kwargs)
 
 def outcome(learn, path):
     "All that a fit leaves"
-    return dict(history=read_history(path), values=[[None if o is None else np.asarray(o, float).tolist() for o in row] for row in learn.recorder.values],
-                losses=[float(o) for o in learn.recorder.losses], best=[getattr(cb, 'best', None) for cb in learn.cbs], rng=rng_state()['torch'])
+    return dict(history=read_history(path),
+                values=[[None if o is None else np.asarray(o, float).tolist() for o in row] for row in learn.recorder.values],
+                losses=[float(o) for o in learn.recorder.losses], best=[getattr(cb, 'best', None) for cb in learn.cbs],
+                rng=rng_state()['torch'])
 
 def check_resumes(tmp_path, fit, **kwargs):
     "Three learners: one that is never interrupted, one that is, and one that resumes it"
@@ -67,14 +70,19 @@ def cycle(learn, **kwargs): learn.fit_one_cycle(EPOCHS, 5e-2, **kwargs)
 def flat_cos(learn, **kwargs): learn.fit_flat_cos(EPOCHS, 3e-2, **kwargs)
 FITS = dict(flat=flat, cycle=cycle, flat_cos=flat_cos)
 
-OPTS = dict(adamw=AdamW, adam=Adam, radam=RAdam, f_adam=fo.Adam, f_radam=fo.RAdam, f_sgd=fo.SGD, f_momentum=partial(fo.SGD, mom=.9), f_lamb=fo.Lamb, f_ranger=fo.ranger,
+OPTS = dict(adamw=AdamW, adam=Adam, radam=RAdam, f_adam=fo.Adam, f_radam=fo.RAdam, f_sgd=fo.SGD, f_momentum=partial(fo.SGD, mom=.9),
+            f_lamb=fo.Lamb, f_ranger=fo.ranger,
             f_rmsprop=fo.RMSProp, f_qhadam=fo.QHAdam, f_larc=fo.Larc, torch_sgd=partial(fo.OptimWrapper, opt=torch.optim.SGD))
-CALLBACKS = dict(save=[partial(SaveModelCallback, monitor='accuracy')], reduce=[partial(ReduceLROnPlateau, patience=1, min_delta=.05)], accumulate=[partial(GradientAccumulation, 24)],
-                 mean=[AverageWeights], late_mean=[partial(AverageWeights, start=.5)], mixup=[MixUp], clip=[partial(GradientClip, .1)], bf16=[BFloat16],
-                 several=[partial(SaveModelCallback, monitor='machine'), partial(ReduceLROnPlateau, min_delta=.05), partial(GradientAccumulation, 40), AverageWeights])
+CALLBACKS = dict(save=[partial(SaveModelCallback, monitor='accuracy')], reduce=[partial(ReduceLROnPlateau, patience=1, min_delta=.05)],
+                 accumulate=[partial(GradientAccumulation, 24)],
+                 mean=[AverageWeights], late_mean=[partial(AverageWeights, start=.5)], mixup=[MixUp], clip=[partial(GradientClip, .1)],
+                 bf16=[BFloat16],
+                 several=[partial(SaveModelCallback, monitor='machine'), partial(ReduceLROnPlateau, min_delta=.05),
+                          partial(GradientAccumulation, 40), AverageWeights])
 COMBINATIONS = [(o, {'f_momentum':'cycle', 'f_ranger':'flat_cos'}.get(o, 'flat'), None) for o in OPTS]
 COMBINATIONS += [('adamw', 'flat', o) for o in CALLBACKS]
-SLOW = [(o, f, None) for o in OPTS for f in ('cycle',) if o != 'f_momentum'][:4] + [('f_adam', 'cycle', 'several'), ('f_ranger', 'flat', 'accumulate'), ('f_lamb', 'flat', 'reduce'),
+SLOW = [(o, f, None) for o in OPTS for f in ('cycle',) if o != 'f_momentum'][:4]+[
+    ('f_adam', 'cycle', 'several'), ('f_ranger', 'flat', 'accumulate'), ('f_lamb', 'flat', 'reduce'),
         ('f_sgd', 'cycle', 'save'), ('f_radam', 'cycle', 'mean'), ('adamw', 'flat_cos', 'several')]
 
 @pytest.mark.parametrize('opt,fit,cbs', [*COMBINATIONS, *[pytest.param(*o, marks=pytest.mark.slow) for o in SLOW]], ids=str)
@@ -86,9 +94,11 @@ def test_metrics_that_give_arrays(tmp_path):
     i = list(whole.recorder.metric_names).index('per_label')-1
     assert len(whole.recorder.values[-1][i]) == whole.dls.c
     last = read_history(tmp_path/'whole'/'run.pt').iloc[-1]
-    assert len(last['f1_score']) == whole.dls.c and last['f1_score 2'] == pytest.approx((np.mean(last['f1_score'][:2])+np.mean(last['f1_score'][2:]))/2)
+    assert len(last['f1_score']) == whole.dls.c
+    assert last['f1_score 2'] == pytest.approx((np.mean(last['f1_score'][:2])+np.mean(last['f1_score'][2:]))/2)
 
-@pytest.mark.parametrize('kw', [dict(sharing='paper', relevance='covariance'), dict(sharing='paper', partners=2), dict(sharing='paper', n_layers=2)], ids=str)
+@pytest.mark.parametrize('kw',
+    [dict(sharing='paper', relevance='covariance'), dict(sharing='paper', partners=2), dict(sharing='paper', n_layers=2)], ids=str)
 def test_settings_of_the_sharing_loss(tmp_path, kw): check_resumes(tmp_path, flat, **kw)
 
 def test_frozen_parts_stay_frozen(tmp_path):
@@ -119,7 +129,8 @@ def test_state_that_cannot_be_kept_is_refused_before_training(tmp_path):
         def state_dict(self): return dict(inner=dict(f=len))
     learn = make(tmp_path)
     before = weights(learn.model)
-    with pytest.raises(ValueError, match=r"can't keep the state of the fit\['cbs'\]\['odd'\]\['inner'\]\['f'\], a builtin"): learn.fit(1, cbs=[Checkpoint(tmp_path/'run.pt'), Odd()])
+    with pytest.raises(ValueError, match=r"can't keep the state of the fit\['cbs'\]\['odd'\]\['inner'\]\['f'\], a builtin"):
+        learn.fit(1, cbs=[Checkpoint(tmp_path/'run.pt'), Odd()])
     assert same(before, weights(learn.model)) and not (tmp_path/'run.pt').exists()
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path):
@@ -127,7 +138,8 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
         def after_train(self):
             if self.epoch == 2: self.model.head.weight.data[0,0] = torch.nan
     learn = make(tmp_path)
-    with pytest.raises(ValueError, match='epoch 2, which is not written.*expected finite weights, found NaN'): learn.fit(4, cbs=[Checkpoint(tmp_path/'run.pt'), Spoil()])
+    with pytest.raises(ValueError, match='epoch 2, which is not written.*expected finite weights, found NaN'):
+        learn.fit(4, cbs=[Checkpoint(tmp_path/'run.pt'), Spoil()])
     assert read_checkpoint(tmp_path/'run.pt')['epochs'] == 2
 
 
@@ -153,9 +165,12 @@ class Evil:
 
 def flipped(b, at): return b[:at]+bytes([b[at]^0x10])+b[at+1:]
 
-DAMAGED = {**{f'cut at {f}': (lambda b, f=f: b[:int(len(b)*f)]) for f in (0, .01, .5, .9, .999)}, **{f'a flipped byte at {f}': (lambda b, f=f: flipped(b, int((len(b)-1)*f))) for f in np.linspace(0, 1, 9)},
-           'a pickle': lambda b: pickle.dumps(dict(epochs=1)), 'a pickle that executes': lambda b: pickle.dumps(Evil()), 'a file of torch that executes': lambda b: saved(Evil()),
-           'text': lambda b: b'epochs: 1', 'weights alone': lambda b: saved(dict(weight=torch.ones(2))), 'more at its end': lambda b: b+b'\0', 'twice': lambda b: b+b}
+DAMAGED = {**{f'cut at {f}': (lambda b, f=f: b[:int(len(b)*f)]) for f in (0, .01, .5, .9, .999)},
+           **{f'a flipped byte at {f}': (lambda b, f=f: flipped(b, int((len(b)-1)*f))) for f in np.linspace(0, 1, 9)},
+           'a pickle': lambda b: pickle.dumps(dict(epochs=1)), 'a pickle that executes': lambda b: pickle.dumps(Evil()),
+           'a file of torch that executes': lambda b: saved(Evil()),
+           'text': lambda b: b'epochs: 1', 'weights alone': lambda b: saved(dict(weight=torch.ones(2))),
+           'more at its end': lambda b: b+b'\0', 'twice': lambda b: b+b}
 
 @pytest.mark.parametrize('how', DAMAGED)
 def test_a_damaged_file_is_refused(tmp_path, run, how):
@@ -169,9 +184,12 @@ def test_a_damaged_file_is_refused(tmp_path, run, how):
 
 def without(state, name): return {k: v for k,v in state.items() if k != name}
 def nan_weights(state): return {**state, 'model': {k: v*torch.nan if v.is_floating_point() else v for k,v in state['model'].items()}}
-OTHERS = {**{f'no {o}': partial(lambda o, s: without(s, o), o) for o in ('model','opt','epochs','rng','history','settings')}, 'epochs as text': lambda s: {**s, 'epochs':'1'},
-          'negative epochs': lambda s: {**s, 'epochs':-1}, 'a model that is a list': lambda s: {**s, 'model':[1]}, 'a newer format': lambda s: {**s, 'format':99}, 'weights of NaN': nan_weights,
-          'no weights': lambda s: {**s, 'model':{}}, 'another shape': lambda s: {**s, 'model': {k: v[...,:1] if v.ndim else v for k,v in s['model'].items()}},
+OTHERS = {**{f'no {o}': partial(lambda o, s: without(s, o), o) for o in ('model','opt','epochs','rng','history','settings')},
+          'epochs as text': lambda s: {**s, 'epochs':'1'},
+          'negative epochs': lambda s: {**s, 'epochs':-1}, 'a model that is a list': lambda s: {**s, 'model':[1]},
+          'a newer format': lambda s: {**s, 'format':99}, 'weights of NaN': nan_weights,
+          'no weights': lambda s: {**s, 'model':{}},
+          'another shape': lambda s: {**s, 'model': {k: v[...,:1] if v.ndim else v for k,v in s['model'].items()}},
           'no state of the optimizer': lambda s: {**s, 'opt':{}}, 'random numbers of nothing': lambda s: {**s, 'rng':{}}}
 
 @pytest.mark.parametrize('how', OTHERS)
@@ -188,7 +206,8 @@ def with_value(state, value, *path):
     return value if not path else {**state, path[0]: with_value(state[path[0]], value, *path[1:])}
 
 @pytest.mark.parametrize('value,path', [
-    ('x', ('opt','state',3,'exp_avg')), (None, ('opt','state',3,'exp_avg')), (torch.zeros(3), ('opt','state',3,'exp_avg_sq')), (torch.tensor(torch.nan), ('opt','state',3,'step')),
+    ('x', ('opt','state',3,'exp_avg')), (None, ('opt','state',3,'exp_avg')), (torch.zeros(3), ('opt','state',3,'exp_avg_sq')),
+    (torch.tensor(torch.nan), ('opt','state',3,'step')),
     ([1,2], ('tasks',)), ([['waves',1]], ('tasks',)), ([[1,1,[]]], ('tasks',))], ids=str)
 def test_a_state_with_something_else_is_refused(tmp_path, run, value, path):
     write_state(tmp_path/'run.pt', with_value(run[2], value, *path))
@@ -211,7 +230,8 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path):
     with pytest.raises(ValueError, match='no regular file'): learn.resume(tmp_path/'run.pt')
     with pytest.raises(ValueError, match='no regular file'): learn.load('run')
 
-@pytest.mark.parametrize('content,said', [([1,2], 'weights of another model'), (dict(model=Evil()), 'holds more than weights, which loading would have to execute')], ids=['a list','code'])
+@pytest.mark.parametrize('content,said', [([1,2], 'weights of another model'),
+    (dict(model=Evil()), 'holds more than weights, which loading would have to execute')], ids=['a list','code'])
 def test_load_says_what_a_file_is(tmp_path, content, said):
     (tmp_path/'models').mkdir()
     torch.save(content, tmp_path/'models'/'other.pth')
@@ -223,16 +243,20 @@ def test_a_folder_or_nothing(tmp_path):
     with pytest.raises(ValueError, match='not a whole checkpoint'): learn.resume(tmp_path)
     with pytest.raises(FileNotFoundError, match='found none; start the fit anew'): learn.resume(tmp_path/'none.pt')
 
-@pytest.mark.parametrize('kw,match', [(dict(arch_config=dict(hidden=8, feats=8, depth=2)), 'another model or optimizer'), (dict(opt_func=fo.Adam), 'another model or optimizer'),
-                                      (dict(dls=MultiTaskDataLoaders.from_tasks(synth_tasks()[::-1], device='cpu')), "expected 'waves' as number 0, found 'machine'; give them the same order"),
-                                      (dict(dls=MultiTaskDataLoaders.from_tasks(synth_tasks()[:1], device='cpu')), "expected 'machine' as number 1, found no task")])
+@pytest.mark.parametrize('kw,match', [(dict(arch_config=dict(hidden=8, feats=8, depth=2)), 'another model or optimizer'),
+                                      (dict(opt_func=fo.Adam), 'another model or optimizer'),
+                                      (dict(dls=MultiTaskDataLoaders.from_tasks(synth_tasks()[::-1], device='cpu')),
+                                       "expected 'waves' as number 0, found 'machine'; give them the same order"),
+                                      (dict(dls=MultiTaskDataLoaders.from_tasks(synth_tasks()[:1], device='cpu')),
+                                       "expected 'machine' as number 1, found no task")])
 def test_another_learner_is_refused(tmp_path, run, kw, match):
     learn = quiet_learner(**{'dls':synth_dls(path=tmp_path), 'arch_config':TINY, **kw})
     before = weights(learn.model)
     with pytest.raises(ValueError, match=match): learn.resume(run[0])
     assert same(before, weights(learn.model))
 
-@pytest.mark.parametrize('fit,match', [(lambda o: o.fit(3, start_epoch=1), 'with epochs=2, as in the interrupted fit, found 3'), (lambda o: o.fit(2), 'expected start_epoch=1, found 0'),
+@pytest.mark.parametrize('fit,match', [(lambda o: o.fit(3, start_epoch=1), 'with epochs=2, as in the interrupted fit, found 3'),
+                                       (lambda o: o.fit(2), 'expected start_epoch=1, found 0'),
                                        (lambda o: o.fit(2, 1e-4, start_epoch=1), r'with lr=\[0.03, 0.03\].*found \[0.0001, 0.0001\]')])
 def test_another_fit_is_refused(tmp_path, run, fit, match):
     learn = make(tmp_path, seed=3)

@@ -129,7 +129,7 @@ def fuzz(count, seed):
     assert not found['bad_count'] and not found.get('other') and found['refused']+found['loaded'] == count, found
     assert found['slowest'] < 5 and found['grown_gb'] < 1 and found['loaded'] > count/50 and found['refused'] > count/2
 
-def test_no_mutation_does_harm(): fuzz(300, 0)
+def test_no_mutation_does_harm(): fuzz(100, 0)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', range(1, 4))

@@ -62,5 +62,6 @@ from .bench.kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMe
 from .bench.methods import METHODS
 from .bench.published import published
 from .bench.sites import *
-from .bench.runner import read_failures, read_results, run_benchmark
+from .bench.records import read_failures, read_results
+from .bench.runner import run_benchmark
 from .bench.report import *

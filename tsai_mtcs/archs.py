@@ -84,17 +84,20 @@ _KERNELS = dict(vars=lambda o: _list(_width, most=64)(o) and sum(o) <= 2**16, # 
                 n_kernels=_either(_int(84, 2**15), _one_of(None)), seed=_int(0, 2**31))
 OWN_SIZES = dict(TS2VecEncoder=_TS2VEC, MMoEEncoder=dict(_TS2VEC, tasks=_int(1, 2**16), experts=_int(1, 2**7)), KernelEncoder=_KERNELS)
 
+def _sizes_of(arch):
+    "The name of the encoder that a file asks for, and which sizes it takes; `ValueError` for one that isn't on the list"
+    name = arch.rpartition('.')[2] if type(arch) is str else ''
+    if name in OWN_SIZES and arch == name: return name,OWN_SIZES[name]
+    if name in ARCHS and arch == f'tsai.models.{ARCHS[name].module}.{name}': return name,dict(ARCHS[name].sizes, shapes=_shapes)
+    raise ValueError(f"a file can't ask for the encoder {reprlib.repr(arch)}; known: {', '.join((*OWN_SIZES, *ARCHS))}")
+
 def check_config(
     config:dict, # An encoder's `config` as read from a file
 )->tuple: # The name of an encoder, and its arguments
     "What a configuration asks for, if it is on the list and every size within its limits; `ValueError` else"
     if type(config) is not dict: raise ValueError(f"expected an encoder's sizes as a dictionary, found {reprlib.repr(config)}")
     config = dict(config)
-    arch = config.pop('arch', 'TS2VecEncoder')
-    name = arch.rpartition('.')[2] if type(arch) is str else ''
-    if name in OWN_SIZES and arch == name: sizes = OWN_SIZES[name]
-    elif name in ARCHS and arch == f'tsai.models.{ARCHS[name].module}.{name}': sizes = dict(ARCHS[name].sizes, shapes=_shapes)
-    else: raise ValueError(f"a file can't ask for the encoder {reprlib.repr(arch)}; known: {', '.join((*OWN_SIZES, *ARCHS))}")
+    name,sizes = _sizes_of(config.pop('arch', 'TS2VecEncoder'))
     for key,value in config.items():
         if key not in sizes: raise ValueError(f"a file can't set {reprlib.repr(key)} of {name}; known: {', '.join(sizes)}")
         if not sizes[key](value): raise ValueError(f"{key}={reprlib.repr(value)} is not a size that {name} takes from a file")

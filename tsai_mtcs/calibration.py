@@ -14,7 +14,7 @@ def calibration_bins(
     probs, # `(n, labels)` probabilities, array or tensor
     y, # `(n,)` positions of the true labels
     bins:int=15, # Number of bins of equal width
-)->pd.DataFrame: # Columns rows, sure (mean probability of the predicted label) and right (accuracy), by the bin's upper end, where it has rows
+)->pd.DataFrame: # Rows, mean probability of the predicted label (sure) and accuracy (right) by the bin's upper end; no bins without rows
     "How sure a classifier was of what it predicted, and how often it was right; `ValueError` for what are no probabilities of these rows"
     probs,y = np.asarray(probs, np.float64),np.asarray(y)
     if probs.ndim != 2 or y.shape != probs.shape[:1]:

@@ -83,12 +83,12 @@ def check_names(
     kwargs, # What was given
     known, # Names of the arguments that there are, or a signature's parameters
     what:str, # Whose arguments they are
-    instead:dict={}, # Argument that some expect → what to do in its place
+    instead:dict=None, # Argument that some expect → what to do in its place
 ):
     "Raise `ValueError` for an argument that isn't known, with what to do instead or the nearest name"
     known = [o for o in known if o not in ('self','cls','kwargs')]
     wrong = next((o for o in kwargs if o not in known), None)
     if wrong is None: return
     near = difflib.get_close_matches(wrong, known, n=1)
-    more = instead.get(wrong) or (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}")
+    more = (instead or {}).get(wrong) or (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}")
     raise ValueError(f"{what} has no argument `{wrong}`: {more}")

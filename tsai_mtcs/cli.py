@@ -21,7 +21,7 @@ from .lock import locked
 def _make_learner(run, folder):
     "An untrained learner with the settings of a run"
     from tsai_mtcs.all import MultiTaskDataLoaders, mtcs_learner, set_seed
-    tasks = load_tasks(run['tasks'], run['archive'])
+    tasks = load_tasks(run['tasks'], run['archive'], run['data'])
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'],
                                           path=folder)
     set_seed(run['seed'])
@@ -173,6 +173,7 @@ def _write_sites(folder, table, learn):
 _EXAMPLES = """examples:
   mtcs demo
   mtcs train --archive UCRArchive_2018 --tasks Lightning2,Lightning7,Computers --out run
+  mtcs train --data pump.csv,bearings --out run
   mtcs train --resume --out run
   mtcs evaluate run
   mtcs groups run
@@ -215,7 +216,8 @@ def make_parser():
         add('folder', help='folder of a run, or of a saved model')
         add('file', help='.npy, .ts, .arff, or text with a series a line')
         add('--task', required=f is predict, help=
-            'the task whose labels to predict' if f is predict else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
+            'the task whose labels to predict' if f is predict
+            else 'the task by whose statistics the series are scaled; may be left out where the model has one task')
         add('--labelled', action='store_true', help="text: the first value of a line is a label, as in the archive's files; it is left out")
         add('--out', help=f'{what} file to write' + ('; left out: standard output' if f is predict else '; left out: beside the file'))
     add_command(command)

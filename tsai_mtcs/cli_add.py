@@ -17,7 +17,8 @@ def add(args):
     from tsai_mtcs.all import MTCSModel, Task, add_task, known_labels, update_task
     model,name,out = MTCSModel.from_pretrained(args.folder),args.name or Path(args.data).stem,Path(args.out or args.folder)
     X,y = read_series(args.data, labelled=True)
-    if y is None: raise ValueError(f"{args.data}: expected a label beside each series, found none; write them as text, a label and its series a line")
+    if y is None:
+        raise ValueError(f"{args.data}: expected a label beside each series, found none; write them as text, a label and its series a line")
     task = Task(name, X, y, splits='train')
     found = known_labels(model, task)
     with locked(out): (update_task if args.update else add_task)(model, task).save_pretrained(out)

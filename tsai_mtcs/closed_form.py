@@ -32,7 +32,8 @@ def training_rows(
     if empty: raise ValueError(f"expected training rows of every task, found none of {', '.join(empty)}")
     Z = [torch.from_numpy(model.in_batches(lambda x: model.embedding(x, k), ds.series(k), bf16=bf16)) for k in ks]
     bad = next((k for k in ks if not torch.isfinite(Z[k]).all()), None)
-    if bad is not None: raise ValueError(f"expected finite embeddings, found others in task '{model.space.names[bad]}'; train with a smaller learning rate")
+    if bad is not None:
+        raise ValueError(f"expected finite embeddings, found others in task '{model.space.names[bad]}'; train with a smaller learning rate")
     Z = [o.to(torch.float64 if sum(z.numel() for z in Z) <= LARGE else torch.float32) for o in Z]
     centre = torch.stack([o.mean(0) for o in Z]).mean(0)
     scale = torch.stack([o.var(0, correction=0) for o in Z]).mean(0).sqrt()
@@ -58,7 +59,8 @@ def label_pairs(
             if tuple(o) not in known:
                 labels = space.specs[space.task(o[0])].labels
                 raise ValueError(f"task '{o[0]}' has no label {o[1]!r}; known: {', '.join(map(repr, labels))}")
-        if pair[0][0] == pair[1][0]: raise ValueError(f"expected labels of two tasks, found {pair!r}; labels of one task never mean the same")
+        if pair[0][0] == pair[1][0]:
+            raise ValueError(f"expected labels of two tasks, found {pair!r}; labels of one task never mean the same")
     return [(known[tuple(a)], known[tuple(b)]) for a,b in pairs]
 
 def task_prior(
@@ -70,7 +72,8 @@ def task_prior(
     if hasattr(prior, 'reindex'): prior = prior.reindex(index=space.names, columns=space.names)
     prior = np.asarray(prior, float)
     if prior.shape != (len(space.names),)*2 or not (np.isfinite(prior).all() and (prior >= 0).all()):
-        raise ValueError(f"expected a prior of numbers from 0 on, a row and a column for each of {', '.join(space.names)}, found shape {prior.shape}"
+        raise ValueError(f"expected a prior of numbers from 0 on, a row and a column for each of {', '.join(space.names)}, found "
+                         f"shape {prior.shape}"
                          f"{'' if np.isfinite(prior).all() else ' with missing values'}")
     return prior
 
@@ -87,7 +90,8 @@ def solve_heads(
 )->tuple: # A `MultiHead` on the raw embedding, whose logits are those of probabilities, and the `SharedHeads`
     "Heads of all tasks in closed form; the model keeps its own"
     space,strength = model.space,kwargs.get('strength')
-    if strength is not None and not 0 <= strength < np.inf: raise ValueError(f"expected a strength of at least 0, or None to have it chosen, found {strength}")
+    if strength is not None and not 0 <= strength < np.inf:
+        raise ValueError(f"expected a strength of at least 0, or None to have it chosen, found {strength}")
     known = dict(same=label_pairs(same, space), never=label_pairs(never, space), prior=task_prior(prior, space))
     rows,(centre,scale) = training_rows(model, ds, class_weights, bf16)
     found = share_heads(rows, **known, **kwargs)
@@ -135,10 +139,12 @@ def plot_groups(
     if not n:
         ax.set_title('no labels of different tasks are taken to mean the same')
         return ax
-    im = ax.pcolormesh(np.arange(len(tasks)+1)-.5, np.arange(n+1)-.5, np.ma.masked_invalid(strength), cmap='Blues', vmin=0, vmax=1, edgecolors='white', lw=1)
+    im = ax.pcolormesh(np.arange(len(tasks)+1)-.5, np.arange(n+1)-.5, np.ma.masked_invalid(strength), cmap='Blues', vmin=0, vmax=1,
+                       edgecolors='white', lw=1)
     ax.invert_yaxis()
     for o in frame.itertuples():
-        ax.text(tasks.index(o.task), o.group, str(o.label)[:12], ha='center', va='center', fontsize=8 if len(tasks) < 16 else 5, color='white' if o.strength > .6 else 'black')
+        ax.text(tasks.index(o.task), o.group, str(o.label)[:12], ha='center', va='center', fontsize=8 if len(tasks) < 16 else 5,
+                color='white' if o.strength > .6 else 'black')
     ax.figure.colorbar(im, ax=ax, label='mean relevance to the group', shrink=.8)
     ax.set_xticks(range(len(tasks)), tasks, rotation=90 if len(tasks) > 5 else 0)
     ax.set_yticks(range(n), range(1, n+1))

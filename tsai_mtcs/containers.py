@@ -17,7 +17,8 @@ def as_collection(
     X, # `(n, len)`, `(n, vars, len)`, a list of unequal series, a data frame with a row a series, or one of aeon's containers
 ): # An array, a list of arrays, or a `LazySeries`, as `as_series` takes them
     "Series as arrays; an error in scikit-learn's words for what is none"
-    if isinstance(X, LazySeries) or on_disk(X) and not hasattr(X, 'toarray'): return X # but for a sparse matrix, which `check_array` refuses
+    # but for a sparse matrix, which `check_array` refuses
+    if isinstance(X, LazySeries) or on_disk(X) and not hasattr(X, 'toarray'): return X
     if isinstance(X, (list,tuple)): return [o.to_numpy() if hasattr(o, 'columns') else o for o in X]
     if hasattr(X, 'columns') and X.index.nlevels == 2: return [o.to_numpy().T for _,o in X.groupby(level=0, sort=False)]
     if hasattr(X, 'columns') and X.size and hasattr(X.iat[0,0], '__len__') and not isinstance(X.iat[0,0], str):

@@ -25,12 +25,13 @@ def frame_rows(
     values=None, # Column of the values, or several; `None`: every other column of numbers
     groups=None, # Column of what a series belongs to, such as a machine, which stays on one side of the split
     split=None, # Column that says 'train', 'valid' or 'test'
-    resample=None, # Width of a time step, in the units of `time` or as pandas names it ('10s', '1h'): values within one are averaged, none is NaN
+    resample=None, # Width of a time step, in units of `time` or in pandas' words ('10s', '1h'): values in it are averaged, none is NaN
 )->dict: # `X`, `y`, and `groups` and `splits` where there are columns of them
     "Series from a long table; `ValueError` names the column or the series that isn't as it should be"
     df = read_table(df)
     values = _value_columns(df, values, [id, label, time, groups, split])
-    if df[id].isna().any(): raise ValueError(f"expected the series of every line in the column {id!r}, found none in {int(df[id].isna().sum())} lines")
+    if df[id].isna().any():
+        raise ValueError(f"expected the series of every line in the column {id!r}, found none in {int(df[id].isna().sum())} lines")
     parts = list(df.groupby(id, sort=False))
     if not parts: raise ValueError("expected lines, found an empty table")
     steps = [_in_time(o, key, time, resample) for key,o in parts]
@@ -49,9 +50,11 @@ def read_table(
     path = Path(df)
     if not path.is_file(): raise FileNotFoundError(f"expected a table at {path}, found no file")
     if path.suffix == '.csv': return pd.read_csv(path)
-    if path.suffix != '.parquet': raise ValueError(f"{path}: expected a .csv or .parquet file; read others with pandas, and give the data frame")
+    if path.suffix != '.parquet':
+        raise ValueError(f"{path}: expected a .csv or .parquet file; read others with pandas, and give the data frame")
     try: return pd.read_parquet(path)
-    except ImportError as e: raise ImportError(f"{path}: pandas reads parquet by pyarrow, which isn't installed: pip install pyarrow") from e
+    except ImportError as e:
+        raise ImportError(f"{path}: pandas reads parquet by pyarrow, which isn't installed: pip install pyarrow") from e
 
 def _value_columns(df, values, others):
     "The columns of values; `ValueError` for a column that isn't there, or holds no numbers"
@@ -61,14 +64,17 @@ def _value_columns(df, values, others):
     if missing: raise ValueError(f"expected the column {missing[0]!r}, found {', '.join(map(str, df.columns))}")
     if not values: raise ValueError("expected a column of values, found no other column of numbers; name it: values='…'")
     text = next((o for o in values if not pd.api.types.is_numeric_dtype(df[o])), None)
-    if text is not None: raise ValueError(f"expected numbers in the column {text!r}, found {df[text].dtype}; convert it first, for instance by pandas.to_numeric")
+    if text is not None:
+        raise ValueError(f"expected numbers in the column {text!r}, found {df[text].dtype}; convert it first, for instance by "
+                         "pandas.to_numeric")
     return values
 
 def _one_each(parts, column):
     "The one value that a column has for each series"
     for key,o in parts:
         if o[column].nunique(dropna=False) != 1:
-            raise ValueError(f"expected one value of {column!r} for the series {key!r}, found {', '.join(map(repr, o[column].unique()[:3]))}")
+            raise ValueError(f"expected one value of {column!r} for the series {key!r}, found "
+                             f"{', '.join(map(repr, o[column].unique()[:3]))}")
     return np.array([o[column].iloc[0] for _,o in parts], object)
 
 def _splits(names):
@@ -83,12 +89,17 @@ def _in_time(lines, key, time, resample):
     if time is None:
         if resample is not None: raise ValueError("expected the column of times to resample by: time='…'")
         return np.arange(len(lines)),None
-    if lines[time].isna().any(): raise ValueError(f"expected a time in every line of the series {key!r}, found none in {int(lines[time].isna().sum())}")
+    if lines[time].isna().any():
+        raise ValueError(f"expected a time in every line of the series {key!r}, found none in {int(lines[time].isna().sum())}")
     t = lines[time]
-    t = t.to_numpy(float) if pd.api.types.is_numeric_dtype(t) else (lambda o: (o-o.min())/pd.Timedelta('1s'))(pd.to_datetime(t)).to_numpy(float) # seconds
+    if pd.api.types.is_numeric_dtype(t): t = t.to_numpy(float)
+    else:
+        dates = pd.to_datetime(t)
+        t = ((dates-dates.min())/pd.Timedelta('1s')).to_numpy(float) # seconds
     order = np.argsort(t, kind='stable')
     if resample is None and (np.diff(t[order]) == 0).any():
-        raise ValueError(f"expected times that differ within the series {key!r}, found one twice; `resample=` averages what falls into one step")
+        raise ValueError(f"expected times that differ within the series {key!r}, found one twice; `resample=` averages what falls into one "
+                         "step")
     return order,t[order]
 
 def _on_grid(values, t, resample):
@@ -109,7 +120,7 @@ def _warn_uneven(steps, time, resample):
 # %% ../nbs/00j_doors.ipynb #b469bab9
 def folder_rows(
     path, # A folder; files of its sub-folders are read too
-    table=None, # A data frame or `.csv` with columns `file` (as under `path`) and `label`, perhaps `group` and `split`; `None`: a sub-folder a label
+    table=None, # A data frame or `.csv` with columns `file` and `label`, perhaps `group` and `split`; `None`: a sub-folder a label
     pattern:str='*', # Which files, such as '*.wav'
 )->dict: # `X`, `y`, and `groups` and `splits` where the table has them
     "Series from files: `.csv` (a line a time step, with or without a header), `.npy` `(len,)` or `(vars, len)`, `.wav`, `.flac` or `.ogg`"
@@ -118,7 +129,9 @@ def folder_rows(
     if table is None:
         files = sorted(o for o in path.rglob(pattern) if o.is_file() and o.suffix in READERS)
         direct = next((o for o in files if o.parent == path), None)
-        if direct is not None: raise ValueError(f"expected a sub-folder a label in {path}, found the file {direct.name} beside them; or give a `table` of labels")
+        if direct is not None:
+            raise ValueError(f"expected a sub-folder a label in {path}, found the file {direct.name} beside them; or give a `table` of "
+                             "labels")
         if not files: raise ValueError(f"expected files of the kinds {', '.join(READERS)} in sub-folders of {path}, found none")
         return dict(X=[_read(o) for o in files], y=np.array([o.parent.name for o in files], object))
     table = read_table(table)

@@ -6,7 +6,7 @@
 __all__ = ['TaskClassifier', 'threads', 'MTCSClassifier', 'find_encoder']
 
 # %% ../nbs/32_estimator.ipynb #3b93e481
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from numbers import Integral
 
@@ -33,7 +33,7 @@ from .tasks import Task
 
 # %% ../nbs/32_estimator.ipynb #de02b512
 class TaskClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
-    "What users of scikit-learn and aeon call, for one task or several; it stands before aeon's `BaseClassifier` in a class that has `_learn(data)`"
+    "What users of scikit-learn and aeon call, for one task or several; it stands before aeon's `BaseClassifier`; subclasses have `_learn`"
     def fit(self,
         X, # Series of one data set, see `as_collection`, or of several that `task` names; or a dictionary `{task: (X, y)}`
         y=None, # A label a series
@@ -126,17 +126,18 @@ def threads(
 # %% ../nbs/32_estimator.ipynb #164a24b4
 class MTCSClassifier(TaskClassifier, BaseClassifier):
     "Learns one data set or several; in both scikit-learn's and aeon's sense a classifier"
-    _tags = {'X_inner_type':['np-list','numpy3D'], 'algorithm_type':'convolution', 'capability:multivariate':True, 'capability:unequal_length':True,
+    _tags = {'X_inner_type':['np-list','numpy3D'], 'algorithm_type':'convolution', 'capability:multivariate':True,
+             'capability:unequal_length':True,
              'capability:missing_values':True, 'capability:multithreading':True}
 
     def __init__(self,
-        encoder='kernels', # 'kernels', which are fixed; or an encoder that is trained: 'ts2vec', the name of one in `ARCHS`, a class, or a module
+        encoder='kernels', # 'kernels', which are fixed; or a trained encoder: 'ts2vec', the name of one in `ARCHS`, a class, or a module
         n_kernels:int=None, # Kernels with a bias, of 'kernels'; `None`: 5,000
         arch_config:dict=None, # Further arguments of the encoder
         epochs:int=15, # Epochs of training; 0: an encoder stays as it is
         lr:float=1e-3, # Learning rate of training
         bs:int=32, # Rows of a training batch
-        strength:float=None, # How strongly labels that mean the same are drawn together, see `fit_heads`; `None`: chosen on training rows held out
+        strength:float=None, # How strongly labels that mean the same are drawn together, see `fit_heads`; `None`: chosen on held-out rows
         class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
         others:dict=None, # Further data sets to learn from, `{task: (X, y)}`, so that the one that `fit` is given can be cross-validated
         device=None, # Where the model is; `None`: fastai's default
@@ -161,7 +162,8 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
             set_seed(seed)
             learn = self._learner([Task(name, *o, splits='train') for name,o in everything.items()], seed)
             with ContextManagers([] if self.verbose else [learn.no_bar(), learn.no_logging()]):
-                if self.epochs and any(o.requires_grad for o in learn.model.backbone.parameters()): learn.fit_one_cycle(self.epochs, self.lr)
+                if self.epochs and any(o.requires_grad for o in learn.model.backbone.parameters()):
+                    learn.fit_one_cycle(self.epochs, self.lr)
                 learn.fit_heads(strength=self.strength, class_weights=self.class_weights, seed=seed)
         self._keep(learn, {name: np.unique(y) for name,(_,y) in everything.items()}, *data)
 
@@ -182,7 +184,8 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
     def learn(self):
         "The learner underneath, with all that it can"
         self._check_is_fitted()
-        if not hasattr(self, 'learn_'): raise ValueError("this estimator was pickled, without its learner, which holds the series; its model is `model_`")
+        if not hasattr(self, 'learn_'):
+            raise ValueError("this estimator was pickled, without its learner, which holds the series; its model is `model_`")
         return self.learn_
 
     @classmethod

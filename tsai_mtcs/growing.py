@@ -25,7 +25,7 @@ from .model import MTCSModel
 from .own_labels import in_order
 from .ridge import Ridge, Rows
 from .shared_heads import NEAR
-from .tasks import Task, TaskSpec
+from .tasks import Task
 
 # %% ../nbs/33_growing.ipynb #3b21397b
 @dataclass
@@ -104,7 +104,8 @@ class _Drawn:
     "Ridge regression in which some directions are cheaper than others"
     def __init__(self, rows, directions, strength):
         self.strength = strength
-        price = (strength*len(directions)/directions.shape[1])**.5 if strength else 0. # they weigh `strength` times as much as all feats together
+        # they weigh `strength` times as much as all feats together
+        price = (strength*len(directions)/directions.shape[1])**.5 if strength else 0.
         X = torch.cat((rows.X, price*(rows.X@directions)), 1) if strength else rows.X
         ridge = Ridge(replace(rows, X=X), None if _judged(rows).any() else FEW)
         (w,b),t,n = ridge.head,ridge.temperature,rows.X.shape[1]
@@ -135,18 +136,22 @@ def add_task(
 )->MTCSModel: # The model with a task more; it has the same encoder, not a copy
     "Learn a new data set on a frozen encoder, in seconds; `ValueError` for a known name and for series that the encoder can't take"
     if task.name in model.space.names:
-        raise ValueError(f"the model has a task '{task.name}' already; `update_task` learns new rows of it, or give the new one another name")
+        raise ValueError(f"the model has a task '{task.name}' already; `update_task` learns new rows of it, or give the new one another "
+                         f"name")
     rows = _new_rows(model, task, task.spec)
     new = solve_new(rows, related_of(rows, known_tasks(model, rows)), strength)
     return _with_heads(model, [*model.space.specs, task.spec], [*_blocks(model, rows.X), (new.weight, new.bias)])
 
 def _new_rows(model, task, spec):
     "Embeddings of the training rows of a task"
-    if len(task.labels) < 2: raise ValueError(f"task '{task.name}': expected training rows of at least two labels, found {task.labels[0]!r} alone")
+    if len(task.labels) < 2:
+        raise ValueError(f"task '{task.name}': expected training rows of at least two labels, found {task.labels[0]!r} alone")
     if 'tasks' in getattr(model.backbone, 'config', {}):
-        raise ValueError(f"the encoder has a part for each of {len(model.space.names)} tasks, and none for a new one; train it with them all")
+        raise ValueError(f"the encoder has a part for each of {len(model.space.names)} tasks, and none for a new one; train it with them "
+                         "all")
     Z = torch.from_numpy(model.in_batches(model.embedding, spec.scale(np.asarray(task.X[task.train]))))
-    if not Z.isfinite().all(): raise ValueError(f"task '{task.name}': expected finite embeddings; the encoder's weights are too large, train it again")
+    if not Z.isfinite().all():
+        raise ValueError(f"task '{task.name}': expected finite embeddings; the encoder's weights are too large, train it again")
     Z = Z.double() if Z.numel() <= LARGE else Z
     y = torch.from_numpy(task.codes[task.train])
     return Rows(Z, y, len(task.labels), torch.ones(len(y)).to(Z))
@@ -176,7 +181,8 @@ def update_task(
     related = [o for o in known if o.name == task.name]
     new = solve_new(rows, related+[o for o in related_of(rows, known) if o.name != task.name], strength)
     heads = dict(zip(model.space.names, _blocks(model, rows.X)))
-    own = {label: (w,b) for labels,parts in ((old.labels, heads[task.name]), (task.labels, (new.weight, new.bias))) for label,w,b in zip(labels, *parts)}
+    own = {label: (w,b) for labels,parts in ((old.labels, heads[task.name]), (task.labels, (new.weight, new.bias)))
+           for label,w,b in zip(labels, *parts)}
     spec = replace(old, labels=in_order(own), len=max(old.len, task.spec.len))
     heads[task.name] = tuple(torch.stack(o) for o in zip(*(own[label] for label in spec.labels)))
     return _with_heads(model, [spec if o.name == task.name else o for o in model.space.specs], list(heads.values()))

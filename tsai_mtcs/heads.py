@@ -59,6 +59,13 @@ class MultiHead(nn.Module):
         for layer in self.hidden: z = F.gelu(layer(z))
         return self.last(z, self.space.owner if z.ndim == 3 else None)
 
+    def of_task(self, z, k):
+        "Logits `(bs, labels of the task)` of task number `k` alone, from its embeddings `(bs, feats)`"
+        for layer in self.hidden: z = F.gelu(F.linear(z, layer.weight[k], layer.bias[k]))
+        own = slice(*self.space.offsets[k:k+2])
+        weight = self.weight[own].clone() # in memory a copy begins where any other does, and rounding can depend on that
+        return F.linear(z, weight, None if self.last.bias is None else self.last.bias[own])
+
 # %% ../nbs/05_heads.ipynb #2d403c74
 class MultiTaskLoss(nn.Module):
     "Cross-entropy over the labels of each target's own task (equation 2)"

@@ -27,6 +27,7 @@ from .data import MultiTaskDataLoaders
 from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
+from .growing import add_task, with_task
 from .heads import MultiHead, MultiTaskLoss
 from .history import history_frame, plot_training
 from .losses import OwnTaskLoss
@@ -90,7 +91,7 @@ class MTCSLearner(EncoderLearner):
         return self.model.predict(X, task, progress=self.shows_progress, bf16=self.bf16)
 
     def fit_heads(self,
-        strength:float=None, # How strongly to draw labels that mean the same together, 0 for not at all; `None`: chosen on held-out training rows
+        strength:float=None, # How strongly to draw labels that mean the same together; 0: not at all; `None`: chosen on held-out rows
         class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
         same=(), # Labels known to mean the same, as pairs of `(task, label)`
         never=(), # Labels known not to mean the same
@@ -106,7 +107,26 @@ class MTCSLearner(EncoderLearner):
 
     def _solve(self, **kwargs):
         def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
-        return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress, **kwargs)
+        return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress,
+                           **kwargs)
+
+    def add_task(self,
+        task, # A `Task` that the model doesn't know
+        strength:float=None, # How strongly to draw on related heads; 0: not at all; `None`: chosen on the new rows
+    )->'MTCSLearner': # This learner
+        "Learn a data set more on the frozen encoder, in seconds; the other tasks' answers stay the same to the bit"
+        model = add_task(self.model, task, strength)
+        return self._take(model, with_task(self.dls, task))
+
+    def _take(self, model, dls):
+        "Continue with a model of other tasks, and their loaders"
+        metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
+        self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
+        self.dls = dls
+        self.loss_func = (MultiTaskLoss(dls.space, loss.reduction, loss.label_smoothing) if isinstance(loss, MultiTaskLoss)
+                          else getattr(loss, 'func', loss))
+        self.metrics = metrics
+        return self
 
     def label_groups(self):
         "Labels that are taken to mean the same, a row a label, see `groups_frame`: as `fit_heads` found them, or would find them"
@@ -145,7 +165,7 @@ class MTCSLearner(EncoderLearner):
 
     def relevance(self,
         split:str='train', # Split whose series are used; the test split isn't for choices, such as which labels to take for one
-        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training if that shares as printed, else by probabilities
+        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `'paper'`, else by probabilities
     ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
         "Relevance of all labels of different tasks to each other, see `relevance_frame`"
         return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
@@ -196,8 +216,8 @@ def sharing_callback(
 @delegates(Learner.__init__, but=['model'])
 def mtcs_learner(
     dls:MultiTaskDataLoaders, # Loaders of all tasks
-    arch=TS2VecEncoder, # Encoder: `TS2VecEncoder`, `KernelEncoder`, a tsai architecture with a backbone, or a module with an attribute `feats`
-    sharing='matched', # How classifiers share: 'matched' (`MatchedSharing`), 'paper' (`MTCSLoss`: as printed), a callback of your own, or `None`: plain multi-task learning
+    arch=TS2VecEncoder, # Encoder: `TS2VecEncoder`, `KernelEncoder`, a tsai architecture with a backbone, or a module with `feats`
+    sharing='matched', # 'matched' (`MatchedSharing`), 'paper' (`MTCSLoss`: as printed), a callback of your own, or `None`: plain multi-task
     n_layers:int=1, # Layers of each classifier
     arch_config:dict=None, # Arguments of `arch`
     loss_func=None, # Loss over the labels of a task, see `OwnTaskLoss`; `None`: `MultiTaskLoss` (equation 2)

@@ -40,7 +40,7 @@ class EncoderModel(nn.Module):
     def embedding(self, x, k=None):
         "Embeddings `(bs, feats)` of a batch of task number `k`"
         z = self.backbone(x)
-        if z.ndim == 3 and k is None: raise ValueError(f"this encoder embeds a series for a task; name one of: {', '.join(self.space.names)}")
+        if z.ndim == 3 and k is None: raise ValueError(f"this encoder embeds for a task; name one of: {', '.join(self.space.names)}")
         return z if z.ndim == 2 else z[:,k]
 
     def extra_repr(self): return '\n'.join(f'{o.name}: {len(o.labels)} labels' for o in self.space.specs)
@@ -70,7 +70,7 @@ def evaluating(
 def in_batches(self:EncoderModel,
     f, # What to compute of a batch `(bs, vars, len)` on the model's device
     X:np.ndarray, # Scaled series `(n, vars, len)`
-    steps:int=None, # Steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), whose cache holds what they take, 2^18 on a GPU
+    steps:int=None, # Time steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->np.ndarray: # `f` of all series, float32
@@ -87,7 +87,7 @@ def in_batches(self:EncoderModel,
 def embed(self:EncoderModel,
     X, # Series, as `as_series` takes them, or a `Task`
     task:str=None, # Scale by the statistics of this task; `None`: of the `Task` given, or of the only task there is
-    steps:int=None, # Steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), whose cache holds what they take, 2^18 on a GPU
+    steps:int=None, # Time steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->np.ndarray: # Embeddings `(n, feats)`
@@ -130,19 +130,19 @@ class MTCSModel(EncoderModel):
 def predict(self:MTCSModel,
     X, # Series, as `as_series` takes them: an array, or a list of unequal ones
     task:str, # The task whose labels to predict
-    steps:int=None, # Steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), whose cache holds what they take, 2^18 on a GPU
+    steps:int=None, # Time steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->tuple: # Labels `(n,)` and probabilities `(n, labels of the task)`
     "Labels of one task and their probabilities; `ValueError` for an unknown task or other variables than the task has"
     k = self.space.task(task)
-    spec,block = self.space.specs[k],self.space.block(task)
+    spec = self.space.specs[k]
     X = spec.scale(X)
     if not spec.len <= 2*X.shape[-1] <= 4*spec.len:
         warn(f"task '{task}' was trained on series of up to {spec.len} steps, these have up to {X.shape[-1]}; "
              "resample them to that length if they show the same at another rate", TaskWarning, stacklevel=2)
-    own = torch.arange(block.start, block.stop, device=self.space.owner.device) # the other heads can't touch even the rounding
-    probs = _finite(self.in_batches(lambda x: self(x, own)[:,block].float().softmax(1), X, steps, progress, bf16), 'prediction')
+    def probabilities(x): return self.head.of_task(self.embedding(x, k), k).float().softmax(1) # other heads can't touch even the rounding
+    probs = _finite(self.in_batches(probabilities, X, steps, progress, bf16), 'prediction')
     return label_array([spec.labels[i] for i in probs.argmax(1)]), probs
 
 # %% ../nbs/07_model.ipynb #c22e1fde
@@ -151,7 +151,7 @@ def predict(self:MTCSModel,
 def check_rebuilds(self:EncoderModel,
     x:torch.Tensor=None, # A batch `(bs, vars, len)` on the model's device; `None`: one for each number of variables among the tasks
 ):
-    "Raise `ValueError` where an encoder built again from its `config`, with the same weights, embeds series otherwise; no check without a `config`"
+    "Raise `ValueError` where an encoder built again from its `config`, with the same weights, embeds otherwise; without one, no check"
     if not isinstance(getattr(self.backbone, 'config', None), dict): return
     name = getattr(self.backbone, 'arch', type(self.backbone)).__name__
     try:
@@ -166,8 +166,8 @@ def check_rebuilds(self:EncoderModel,
     batches = [torch.arange(2*v*n).sin().view(2, v, n).to(param) for v,n in shapes.items()] if x is None else [x]
     with evaluating(self):
         if all(torch.allclose(self.backbone(o), twin(o), rtol=1e-3, atol=1e-5, equal_nan=True) for o in batches): return
-    raise ValueError(f"{name} keeps state outside its `state_dict`, which no file of weights holds: built again it embeds the same series otherwise. "
-                     "Save the learner with `export`, or register the state as a buffer")
+    raise ValueError(f"{name} keeps state outside its `state_dict`, which no file of weights holds: built again it embeds the same "
+                     "series otherwise. Save the learner with `export`, or register the state as a buffer")
 
 # %% ../nbs/07_model.ipynb #ca3605f3
 FORMAT = 2
@@ -178,8 +178,7 @@ def save_pretrained(self:MTCSModel,
 )->Path: # The folder
     """Save weights, architecture, label space and statistics in one file.
 
-    `ValueError` for what `from_pretrained` couldn't read: an encoder that no file may ask for, labels that JSON can't hold, state outside
-    `state_dict`, weights that aren't finite. `export` saves a learner with any of them."""
+    `ValueError` for what `from_pretrained` couldn't read, such as labels that JSON can't hold; `export` saves a learner with them."""
     folder,encoder = Path(folder),self.backbone
     if not hasattr(encoder, 'config'):
         raise ValueError(f"{type(encoder).__name__} has no `config` to build it from; save the learner with `export` instead")
@@ -188,7 +187,7 @@ def save_pretrained(self:MTCSModel,
     try:
         check_tensors(_build(read_json(text), len(state)).state_dict(), {k: (v.dtype, tuple(v.shape)) for k,v in state.items()})
     except ValueError as e:
-        raise ValueError(f"the model can't be saved so that `from_pretrained` reads it: {e}. Save the learner with `export` instead") from None
+        raise ValueError(f"`from_pretrained` couldn't read the model: {e}. Save the learner with `export` instead") from None
     check_finite(state, 'the model')
     self.check_rebuilds()
     save_file(folder/'model.safetensors', text, state)
@@ -206,14 +205,16 @@ def _build(config, tensors):
     vars = set(sizes['vars'] if 'vars' in sizes else [v for v,_ in sizes.get('shapes', [(1, 1)])])
     if sizes.get('experts', 1)*(4*sizes.get('depth', 0)+2*len(vars)) > tensors:
         raise ValueError(f"expected weights for all parts of the encoder, found {tensors} tensors")
-    if type(head) is not dict or {k: type(v) for k,v in head.items()} != dict(feats=int, n_layers=int, bias=bool) or not 1 <= head['n_layers'] <= 64:
+    kinds = {k: type(v) for k,v in head.items()} if type(head) is dict else None
+    if kinds != dict(feats=int, n_layers=int, bias=bool) or not 1 <= head['n_layers'] <= 64:
         raise ValueError(f"expected the sizes of the classifiers, found {reprlib.repr(head)}")
     space = LabelSpace([unpack_spec(o) for o in config['tasks']])
     if not {o.vars for o in space.specs} <= vars: raise ValueError("found a task of other numbers of variables than the encoder takes")
     with torch.device('meta'):
         encoder = encoder_from_config(config['encoder'])
         if encoder.feats != head['feats']: raise ValueError(f"expected classifiers of embeddings of {encoder.feats}, found {head['feats']}")
-        if encoder.config.get('tasks', len(space.specs)) != len(space.specs): raise ValueError(f"expected an encoder of {len(space.specs)} tasks")
+        n = len(space.specs)
+        if encoder.config.get('tasks', n) != n: raise ValueError(f"expected an encoder of {n} tasks")
         return MTCSModel(encoder, MultiHead(space, **head))
 
 # %% ../nbs/07_model.ipynb #7658267c
@@ -224,9 +225,9 @@ def from_pretrained(cls:MTCSModel,
 )->MTCSModel: # In eval mode
     """A saved model, also from somebody you don't know.
 
-    Loading reads one file, `model.safetensors`, and nothing else. It executes nothing of it and imports nothing that it names: an encoder has to be
-    on a fixed list, with sizes within fixed limits. The description is compared with the tensors that the file holds before memory is taken for either,
-    and a digest shows damage. It can't tell who has written the file or whether the model's answers are right.
+    Loading reads one file, `model.safetensors`, and nothing else. It executes nothing of it and imports nothing that it names: an
+    encoder has to be on a fixed list, with sizes within fixed limits. The description is compared with the tensors that the file
+    holds before memory is taken for either. A digest shows damage, but not who has written the file.
     `FileNotFoundError` where there is no model, `ValueError` for a file that isn't a whole one."""
     path = Path(folder)/'model.safetensors'
     try:

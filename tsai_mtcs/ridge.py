@@ -106,11 +106,12 @@ TEMPERATURES = torch.logspace(-1.5, 1.5, 31, dtype=torch.float64)
 class Ridge:
     r"""Ridge regression of one-against-rest targets with an intercept; its penalty and its scores come from leaving one row out.
 
-    Minimises $\sum_i u_i\,\lVert W^\top x_i + b - t_i\rVert^2 + \lambda\lVert W\rVert^2$, where $u_i$ is what row i counts and $t_i$ its targets.
+    Minimises $\sum_i u_i\,\lVert W^\top x_i + b - t_i\rVert^2 + \lambda\lVert W\rVert^2$, where $u_i$ is what row i
+    counts and $t_i$ its targets.
     """
     def __init__(self,
         rows:Rows, # Training rows
-        penalty:float=None, # λ as a multiple of the mean squared singular value; `None`: the best of `PENALTIES`, by accuracy and then squared error; of more than `MANY` rows a part decides
+        penalty:float=None, # λ as a multiple of the mean squared singular value; `None`: the best of `PENALTIES`, by up to `MANY` rows
     ):
         self.rows,u = rows,rows.weight[:,None]
         self.mean,level = ((u*o).sum(0)/u.sum() for o in (rows.X, rows.targets))

@@ -19,7 +19,7 @@ def batch_counts(
     bs:int, # Rows of a batch
     schedule:str, # One of `SCHEDULES`
     temperature:float=2., # For 'temperature'
-    u:float=.5, # A number in [0,1) that rounds the shares; drawn uniformly, their mean is exact
+    u:float=.5, # A number in [0,1) that rounds the fractions to batches; drawn uniformly, their mean is exact
     steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
 )->np.ndarray: # Batches of each task in an epoch
     "How many batches of an epoch each task gets"
@@ -32,8 +32,8 @@ def batch_counts(
     total = full.sum() if steps is None else steps
     if schedule == 'round_robin': return (n > 0)*-(-total//max((n > 0).sum(), 1))
     if schedule not in SCHEDULES: raise ValueError(f"there is no schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
-    share = (n > 0)*(1. if schedule == 'uniform' else (n/max(n.max(), 1))**(1 if schedule == 'proportional' else 1/temperature))
-    ends = np.floor(np.cumsum(share)/max(share.sum(), 1e-9)*total+u+1e-9).astype(int)
+    weight = (n > 0)*(1. if schedule == 'uniform' else (n/max(n.max(), 1))**(1 if schedule == 'proportional' else 1/temperature))
+    ends = np.floor(np.cumsum(weight)/max(weight.sum(), 1e-9)*total+u+1e-9).astype(int)
     return np.diff(ends, prepend=0)
 
 # %% ../nbs/02a_schedules.ipynb #ee63a040

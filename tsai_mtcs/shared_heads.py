@@ -101,7 +101,7 @@ def _losses(heads, held):
 def choose(
     losses:dict, # See `held_out_losses`
 )->tuple: # `(threshold, strength)`
-    "The first candidate, or the best if its loss is lower by more than a standard error; `ALONE` unless its loss is lower by as much, at no lower accuracy"
+    "The first candidate, or the best if its loss is lower by over a standard error; `ALONE` unless that is as much better, and as accurate"
     first = THRESHOLDS[0],STRENGTHS[0]
     if not len(losses[ALONE]): return first
     shared = {k: o[:,0] for k,o in losses.items() if k != ALONE}
@@ -126,7 +126,7 @@ class SharedHeads:
 
 def share_heads(
     rows:list, # `Rows` of each task
-    strength:float=None, # How strongly to draw the labels of a group together, see `Coupling`; 0: not at all; `None`: chosen on rows held out
+    strength:float=None, # How strongly to draw the labels of a group together, see `Coupling`; 0: none; `None`: chosen on held-out rows
     same=(), # Pairs of numbers of labels that are known to mean the same
     never=(), # Pairs of numbers of labels that are known not to
     prior:np.ndarray=None, # `(tasks, tasks)`, what the evidence of a pair of tasks is multiplied by

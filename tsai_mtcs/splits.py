@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 # %% ../nbs/00e_splits.ipynb #2f2e6019
 def as_splits(
-    splits, # `(train, test)`, `(train, valid, test)` or a dict of these names: row numbers, a mask of all rows or a slice; `test` may be empty; 'train': every row trains
+    splits, # `(train, test)`, `(train, valid, test)` or a dict of these: rows, masks or slices, `test` perhaps empty; 'train': all train
     n:int, # Rows of the data set
     name:str='splits', # What to call the data in an error
 )->tuple: # `(train, valid, test)`, arrays of row numbers
@@ -86,7 +86,7 @@ def grouped(
     pct:float, # Fraction of the rows that is to go to the second part
     seed:int=0, # Seed of the draw
 )->tuple: # Row numbers of the first and of the second part, in order
-    "Divide `rows` so that no group is in both parts; of the ways tried, one whose first part has most labels, then the one nearest to `pct`"
+    "Divide `rows` so that no group is in both parts; of the ways tried, the one with most labels in its first part, then nearest to `pct`"
     rows = np.asarray(rows)
     parts = [(rows[a], rows[b]) for a,b in folds(y[rows], max(2, round(1/pct)), groups[rows], seed)]
     return min(parts, key=lambda o: (-len(set(y[o[0]])), abs(len(o[1])-pct*len(rows))))
@@ -121,4 +121,5 @@ def check_groups(
     for part,rows in zip(('train','valid','test'), splits):
         for o in {groups[i] for i in rows}:
             if side.setdefault(o, part) != part:
-                raise ValueError(f"{name}: the group {o!r} is in the {side[o]} and in the {part} split; leave `splits` out, or take those of `folds`")
+                raise ValueError(f"{name}: the group {o!r} is in the {side[o]} and in the {part} split; leave `splits` out, or take those "
+                                 "of `folds`")

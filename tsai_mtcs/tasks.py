@@ -78,8 +78,8 @@ class Task:
         name:str, # A name of its own among the tasks that are trained together; none of `RESERVED`
         X, # Series, as `as_series` takes them
         y, # A label a series: text, a number, a tuple of them, anything hashable
-        splits=None, # `(train, test)` or `(train, valid, test)`, see `as_splits`; 'train': every row trains; `None`: a stratified fifth is the test split
-        groups=None, # What each row belongs to, such as a machine, none of which may be on two sides of a split; `None`: every row stands for itself
+        splits=None, # `(train, test)` or `(train, valid, test)`, see `as_splits`; 'train': all rows train; `None`: a stratified fifth tests
+        groups=None, # What each row belongs to, such as a machine, none of which may be on two sides of a split; `None`: nothing
     ):
         self.name = _as_name(name)
         what = f"task '{self.name}'"
@@ -90,7 +90,8 @@ class Task:
         warn_of_layout(self.X, what, missing)
         check_labels(self.y, what)
         self.groups = None if groups is None else as_labels(groups, f"{what}, groups")
-        if self.groups is not None and len(self.groups) != len(self.y): raise ValueError(f"{what}: expected a group for each of {len(self.y)} series, found {len(self.groups)}")
+        if self.groups is not None and len(self.groups) != len(self.y):
+            raise ValueError(f"{what}: expected a group for each of {len(self.y)} series, found {len(self.groups)}")
         if splits is None: splits = self._divided(np.arange(len(self.y)), .2, seed=0)
         self.train,self.valid,self.test = as_splits(splits, len(self.y), what)
         if self.groups is not None: check_groups((self.train, self.valid, self.test), self.groups, what)
@@ -201,4 +202,7 @@ def as_aeon(
     rows = getattr(task, split)
     return to_aeon(np.asarray(task.X[rows])),np.array(task.y[rows].tolist())
 
-Task.from_frame,Task.from_folder,Task.from_aeon,Task.to_aeon = staticmethod(from_frame),staticmethod(from_folder),staticmethod(from_aeon),as_aeon
+Task.from_frame = staticmethod(from_frame)
+Task.from_folder = staticmethod(from_folder)
+Task.from_aeon = staticmethod(from_aeon)
+Task.to_aeon = as_aeon

@@ -14,11 +14,11 @@ from ..cli_run import load_tasks
 
 # %% ../../nbs/29a_bench.cli.ipynb #b43c0450
 def split_ids(
-    text:str, # Identifiers, parted by commas
+    text:str, # Identifiers, separated by commas
 )->list:
     "Identifiers of methods, `ValueError` for none"
     ids = [o.strip() for o in text.split(',')]
-    if not all(ids): raise ValueError(f"expected identifiers of methods parted by commas, found {text!r}")
+    if not all(ids): raise ValueError(f"expected identifiers of methods separated by commas, found {text!r}")
     return ids
 
 def as_settings(
@@ -34,16 +34,17 @@ def as_settings(
     return settings
 
 def split_seeds(
-    text:str, # Whole numbers, parted by commas
+    text:str, # Whole numbers, separated by commas
 )->list:
     "Seeds, `ValueError` for what is none"
     try: return [int(o) for o in text.split(',')]
-    except ValueError: raise ValueError(f"expected seeds as whole numbers parted by commas, found {text!r}") from None
+    except ValueError: raise ValueError(f"expected seeds as whole numbers separated by commas, found {text!r}") from None
 
 # %% ../../nbs/29a_bench.cli.ipynb #04dc843d
 def _run(methods, tasks, args, valid_pct):
     "Results of all jobs, the missing ones run now; failures are printed"
-    from tsai_mtcs.bench.runner import read_failures, run_benchmark
+    from tsai_mtcs.bench.records import read_failures
+    from tsai_mtcs.bench.runner import run_benchmark
     how = dict(n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
     try: results = run_benchmark(methods, tasks, split_seeds(args.seeds), args.out, **how)
     except KeyboardInterrupt:
@@ -68,7 +69,7 @@ def _report(methods, tasks, args, caption, valid_pct=0., metric='accuracy'):
         raise ValueError(f"{failed} of the jobs failed, see above; the others are kept, and the same command tries the failed ones again")
 
 def benchmark(args):
-    "Compare methods on data sets, job by job; started again, it goes on"
+    "Compare methods on data sets, job by job; started again, it runs what is missing"
     from tsai_mtcs.bench.methods import as_methods
     scored = f'training rows held out ({args.valid_pct:.0%})' if args.valid_pct else 'the test split'
     caption = f'{args.metric.replace("_", " ").capitalize()} on {scored}, mean ± standard deviation over seeds'
@@ -156,6 +157,6 @@ def _add_common(add, tasks):
     add('--tasks', help=tasks)
     add('--archive', help='folder of the UCR archive (.tsv, .ts or .arff)')
     add('--seeds', default='0', help='seeds, comma-separated (default: %(default)s)')
-    add('--out', required=True, help='folder of the results; the same folder goes on with a comparison')
+    add('--out', required=True, help='folder of the results; the same folder continues a comparison')
     add('--n-jobs', type=int, help='jobs at a time, in processes; -1: one a core')
     add('--bf16', action='store_true', help='train encoders in bfloat16')

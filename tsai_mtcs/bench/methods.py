@@ -49,13 +49,15 @@ class CombinedTLoss(EncoderMethod):
         return tloss_combined([super(CombinedTLoss, self).trained(dls, bf16, fit, {**settings, 'K':k}) for k in Ks])
 
 # %% ../../nbs/27_bench.methods.ipynb #a4cc4a8c
-def _supervised(id, name, about, alpha, joint=True, recipe=RECIPE, kind=SupervisedMethod, **settings):
+def _supervised(id, name, about, alpha=None, joint=True, recipe=RECIPE, kind=SupervisedMethod, **settings):
     "A method that trains the paper's model"
+    sharing = dict(sharing='matched') if alpha is None else dict(sharing='paper', alpha=alpha)
     return kind(id=id, name=name, about=about, joint=joint, factory=mtcs_learner, fit_learner=fit_supervised, loaders=recipe['loaders'],
-                settings=dict(sharing='paper', alpha=alpha, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings))
+                settings=dict(**sharing, epochs=recipe['epochs'], one_cycle=recipe['one_cycle'], **settings))
 
 SUPERVISED = (
     _supervised('mtcs', 'MTCS', 'one encoder for all tasks, classifiers of like labels pulled together', .1),
+    _supervised('mtcs-matched', 'MTCS, matched', 'one encoder for all tasks, classifiers of labels that mean the same drawn together'),
     _supervised('mtl', 'MTL', 'one encoder for all tasks, a classifier each', 0.),
     _supervised('mtl-single', 'MTL, single', 'the same encoder, trained on one task at a time', 0., joint=False),
     _supervised('mtcs-printed', 'MTCS, as printed', "MTCS with the paper's settings as they stand", .1, recipe=PRINTED),

@@ -107,7 +107,7 @@ class DistributedFit(Callback):
     ):
         "Add up over ranks what `sums_of` names"
         from accelerate.utils import gather_object
-        for o in (part for o in objs for part in parts_of(o)):
+        for o in [part for obj in objs for part in parts_of(obj)]:
             for name in sums_of(o):
                 x = getattr(o, name)
                 if isinstance(x, list): total = gather_object(x)

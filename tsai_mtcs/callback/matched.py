@@ -63,7 +63,8 @@ class MatchedSharing(Callback):
         "The number of each label's group, -1 for none"
         if not all(len(o) for o in self.dls.train_ds.rows): return torch.full_like(self.groups, -1) # as in the view of one task
         rows,_ = training_rows(self.model, self.dls.train_ds.sample(self.most), bf16=getattr(self.learn, 'bf16', False))
-        groups = torch.from_numpy(cut_groups(find_groups([Ridge(o) for o in rows], **self._known)[1], THRESHOLDS[0])).to(self._parts[0].device)
+        tree = find_groups([Ridge(o) for o in rows], **self._known)[1]
+        groups = torch.from_numpy(cut_groups(tree, THRESHOLDS[0])).to(self._parts[0].device)
         if num_distrib() > 1: torch.distributed.broadcast(groups, 0) # the last digit of an embedding may differ between devices
         return groups
 

@@ -28,7 +28,8 @@ def as_prior(
         prior = prior.loc[list(space.names), list(space.names)].to_numpy()
     prior,shape = torch.as_tensor(prior, dtype=torch.float32, device=space.owner.device),(len(space.names),)*2
     if not prior.isfinite().all():
-        raise ValueError("expected a prior of finite numbers, found NaN or infinity; fill it, for example with 0 for pairs that don't count")
+        raise ValueError("expected a prior of finite numbers, found NaN or infinity; fill it, for example with 0 for pairs that "
+                         "don't count")
     if prior.shape != shape: raise ValueError(f"expected a prior of shape {shape}, a row and a column a task, found {tuple(prior.shape)}")
     return prior
 

@@ -150,7 +150,7 @@ class DrawOthers(Callback):
         self.K = K
 
     def before_batch(self):
-        "Draw them"
+        "Draw the series that a batch is compared with"
         ds = self.dls.train_ds
         k = int(ds.space.task_of(self.yb[0][:1]))
         rows = torch.randint(len(ds.rows[k]), (self.K*len(self.x),))
