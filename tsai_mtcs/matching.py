@@ -112,10 +112,11 @@ def covariance_cosine(
     with itself; where a task has a single row, or none that vary, nothing is known and the cosine is 0.
     """
     each = max(10, most//len(ridges))
-    Z = [(o.rows.X-o.rows.X.mean(0))[::math.ceil(len(o.rows.y)/each)] for o in ridges]
-    n = torch.tensor([len(o) for o in Z])
-    task = torch.arange(len(Z)).repeat_interleave(n)
-    Z = torch.cat(Z)
+    seen = [o.rows.X[::math.ceil(len(o.rows.y)/each)] for o in ridges]
+    n = torch.tensor([len(o) for o in seen])
+    task = torch.arange(len(n)).repeat_interleave(n)
+    Z = seen[0].new_empty(len(task), seen[0].shape[1])
+    for z,x,o in zip(Z.split(n.tolist()), seen, ridges): torch.sub(x, o.rows.X.mean(0), out=z)
     itself = _sums(Z.square().sum(1).square().cpu(), task, len(n))
     total = torch.zeros(len(n), len(n), dtype=Z.dtype)
     for i in range(0, len(Z), 1000): # half of a symmetric matrix, never whole: there may be ten thousand rows
