@@ -109,10 +109,10 @@ class InceptionTime(ClassifierMixin, BaseEstimator):
         return self
 
     def _fit_member(self, X, codes, i):
-        set_seed(self.seed*1000+i)
         from tsai.data.core import TSClassification, get_ts_dls
         from tsai.learner import ts_learner
         from tsai.models.InceptionTimePlus import InceptionTimePlus
+        set_seed(self.seed*1000+i)
         bs = min(self.bs, max(2, len(X)//10))
         dls = get_ts_dls(X, codes, splits=(list(range(len(X))), []), tfms=[None,TSClassification()], bs=bs, device=self.device)
         learn = ts_learner(dls, InceptionTimePlus)
