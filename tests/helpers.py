@@ -44,6 +44,7 @@ def forked(f, log=os.devnull):
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler) # a test run in the background hands down that it is ignored
         sys.stdout = sys.stderr = open(log, 'w')
+        torch.set_num_threads(1) # threads of OpenMP don't survive a fork: a second one would be waited for without end
         code = f() or 0
         sys.stdout.flush()
     finally: os._exit(code)
