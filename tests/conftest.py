@@ -19,3 +19,9 @@ def pytest_collection_modifyitems(config, items):
         import torch
         if not torch.cuda.is_available():
             for o in marked('cuda'): o.add_marker(pytest.mark.skip(reason='no GPU'))
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    "Every file begins with one thread: with several, sums end in another digit, and a fork waits for threads that it doesn't have"
+    import torch
+    torch.set_num_threads(1)

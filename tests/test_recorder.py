@@ -31,6 +31,7 @@ def test_every_epoch_may_be_kept(tmp_path):
     assert (tmp_path/'history.csv').read_text().startswith('epoch,train_loss,test_loss,test_accuracy')
 
 def test_the_loss_of_the_test_split_is_drawn_under_its_name():
+    plt.close('all') # fastai draws into the figure that is open
     learn = quiet_learner()
     learn.fit(2)
     names,ax = list(learn.recorder.metric_names),learn.recorder.plot_loss()
