@@ -232,6 +232,9 @@ def mtcs_learner(
     "A learner of all tasks of `dls` with the paper's encoder and optimizer (sections 3 and 4.2)"
     share = sharing_callback(sharing, kwargs, partners)
     check_names(kwargs, inspect.signature(mtcs_learner).parameters, 'mtcs_learner', _OF_SHARING)
+    if n_layers > 1 and sharing == 'matched':
+        raise ValueError(f"expected linear classifiers, which can be matched, found n_layers={n_layers}; "
+                         "use one layer, sharing='paper' or sharing=None")
     specs,tally = dls.space.specs,TaskTally()
     backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {}))
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)

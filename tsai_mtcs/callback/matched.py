@@ -46,13 +46,16 @@ class MatchedSharing(Callback):
     def matched(self): return int((self.groups >= 0).sum()) if self.groups is not None else 0
 
     def before_fit(self):
-        "Check what is known, and start without matches"
+        "Check what is known, and begin with the groups of the fit before, if there are any"
+        self.run = not hasattr(self.learn, 'lr_finder') # which takes back what it has trained
+        if not self.run: return
         space,head = self.model.space,self.model.head
         if head.hidden: raise ValueError(f"expected linear classifiers, which can be matched, found n_layers={len(head.hidden)+1}; "
                                          "use one layer, sharing='paper' or sharing=None")
         self._known = dict(same=label_pairs(self.same, space), never=label_pairs(self.never, space), prior=task_prior(self.prior, space))
         self._parts = [o for o in (head.last.weight, head.last.bias) if o is not None] # the model may be lent to another one while it runs
-        self._take(torch.full((len(space),), -1), 0)
+        known = self.groups is not None and len(self.groups) == len(space)
+        self._take(self.groups if known else torch.full((len(space),), -1), 0)
 
     def before_batch(self):
         "Match the labels where it is time to"
@@ -73,7 +76,7 @@ class MatchedSharing(Callback):
 
     def after_step(self):
         "Draw the classifiers of each group together"
-        if not self.pull or not self.done: return
+        if not self.pull: return
         for o in self._parts:
             if o.requires_grad: pull_together(o, self.groups, self.pull)
 
