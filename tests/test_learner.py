@@ -191,7 +191,7 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
 def test_the_size_of_the_encoder_and_of_the_heads():
-    learn = quiet_learner(arch_config=dict(vars=1, hidden=4, feats=8, depth=2), n_layers=2)
+    learn = quiet_learner(arch_config=dict(vars=1, hidden=4, feats=8, depth=2), n_layers=2, sharing=None)
     assert learn.embed(synth_tasks()[0]).shape == (48,8) and len(learn.model.backbone.blocks) == 2+1
     assert learn.model.head(torch.zeros(3,8)).shape == (3,5) and learn.model.head.config['n_layers'] == 2
 

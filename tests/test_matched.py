@@ -113,17 +113,6 @@ def test_the_pull_keeps_the_mean_of_a_group_and_shrinks_its_spread(seed):
         torch.testing.assert_close(own.mean(0), old.mean(0))
         torch.testing.assert_close(own-own.mean(0), .7*(old-old.mean(0)))
 
-def test_a_further_fit_begins_with_the_groups_of_the_one_before(dealt):
-    learn = site_learner(dealt, at=(.5,), pull=1.)
-    learn.fit(1)
-    groups = learn.matched_sharing.groups
-    class First(Callback):
-        def after_step(self):
-            W = self.model.head.weight.detach()
-            assert all(torch.allclose(*W[(groups == g).nonzero()[:2,0]], atol=1e-6) for g in range(int(groups.max())+1))
-            raise CancelFitException
-    learn.fit(1, cbs=First())
-
 def test_looking_for_a_learning_rate_matches_nothing(dealt):
     learn = site_learner(dealt)
     learn.lr_find(num_it=5, show_plot=False)

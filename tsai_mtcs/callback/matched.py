@@ -46,7 +46,7 @@ class MatchedSharing(Callback):
     def matched(self): return int((self.groups >= 0).sum()) if self.groups is not None else 0
 
     def before_fit(self):
-        "Check what is known, and begin with the groups of the fit before, if there are any"
+        "Check what is known, and begin without matches"
         self.run = not hasattr(self.learn, 'lr_finder') # which takes back what it has trained
         if not self.run: return
         space,head = self.model.space,self.model.head
@@ -54,8 +54,7 @@ class MatchedSharing(Callback):
                                          "use one layer, sharing='paper' or sharing=None")
         self._known = dict(same=label_pairs(self.same, space), never=label_pairs(self.never, space), prior=task_prior(self.prior, space))
         self._parts = [o for o in (head.last.weight, head.last.bias) if o is not None] # the model may be lent to another one while it runs
-        known = self.groups is not None and len(self.groups) == len(space)
-        self._take(self.groups if known else torch.full((len(space),), -1), 0)
+        self._take(torch.full((len(space),), -1), 0)
 
     def before_batch(self):
         "Match the labels where it is time to"
