@@ -287,3 +287,9 @@ def test_accumulated_gradients_are_those_of_the_whole_loss():
         losses.append(learn.watch.seen_losses)
     for k in grads[0]: torch.testing.assert_close(grads[1][k], grads[0][k]/2)
     assert losses[0] == losses[1]
+
+def test_solved_heads_and_those_of_a_task_more_train_with_partners_on():
+    learn = five_tasks(partners=2)
+    learn.fit_heads().fit(1)
+    learn.add_task(random_task('new', seed=9)).fit(1)
+    assert isinstance(learn.model.head, PartnerHead) and len(learn.partner_loss._drawn[0]) == 2

@@ -95,7 +95,7 @@ def solve_heads(
     known = dict(same=label_pairs(same, space), never=label_pairs(never, space), prior=task_prior(prior, space))
     rows,(centre,scale) = training_rows(model, ds, class_weights, bf16)
     found = share_heads(rows, **known, **kwargs)
-    head = MultiHead(space, len(centre), bias=True).to(model.head.weight)
+    head = type(model.head)(space, len(centre), bias=True).to(model.head.weight)
     with torch.no_grad():
         for k,((w,b),t) in enumerate(zip(found.heads, found.temperatures)):
             w,block = w/scale[:,None],slice(*space.offsets[k:k+2])

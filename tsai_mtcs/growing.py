@@ -18,7 +18,6 @@ from scipy.optimize import linear_sum_assignment
 from .closed_form import LARGE
 from .data import MultiTaskDataLoaders
 from .datasets import MultiTaskDataset, SeriesStore, stored
-from .heads import MultiHead
 from .labels import LabelSpace
 from .matching import evidence_needed
 from .model import MTCSModel
@@ -163,7 +162,7 @@ def _blocks(model, like):
 
 def _with_heads(model, specs, heads):
     "A model with the same encoder and these heads"
-    head = MultiHead(LabelSpace(specs), model.head.config['feats'], bias=True).to(model.head.weight)
+    head = type(model.head)(LabelSpace(specs), model.head.config['feats'], bias=True).to(model.head.weight)
     with torch.no_grad():
         for own,parts in zip((head.weight, head.last.bias), zip(*heads)): own.copy_(torch.cat(parts))
     return MTCSModel(model.backbone, head).train(model.training)
