@@ -9,7 +9,7 @@ from tsai_mtcs.bench.sites import deal_sites
 from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.callback.checkpoint import Checkpoint
 from tsai_mtcs.data import MultiTaskDataLoaders
-from tsai_mtcs.heads import pull_together
+from tsai_mtcs.heads import members_of, pull_together
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.test_utils import synth_task
 
@@ -106,7 +106,7 @@ def test_the_pull_keeps_the_mean_of_a_group_and_shrinks_its_spread(seed):
     rng = np.random.default_rng(seed)
     groups,W = torch.from_numpy(rng.integers(-1, 4, 30)),torch.from_numpy(rng.normal(size=(30,7)))
     before = W.clone()
-    pull_together(W, groups, .3)
+    pull_together(W, members_of(groups), .3)
     assert W[groups < 0].equal(before[groups < 0])
     for g in range(4):
         own,old = W[groups == g],before[groups == g]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .heads import MultiHead, pull_together
+from .heads import MultiHead, members_of, pull_together
 from .labels import LabelSpace
 from .ridge import Rows
 from .shared_heads import SharedHeads, share_heads
@@ -109,7 +109,7 @@ def _average(head, trained, groups):
     zeros = torch.zeros_like(head.last.bias)
     for own,theirs in ((head.weight, trained.weight), (head.last.bias, zeros if trained.last.bias is None else trained.last.bias)):
         mean = theirs.detach().clone()
-        pull_together(mean, groups, 1.)
+        pull_together(mean, members_of(groups), 1.)
         own.lerp_(mean, .5)
 
 # %% ../nbs/07h_closed_form.ipynb #1286973b

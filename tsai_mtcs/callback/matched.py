@@ -12,7 +12,7 @@ from fastai.learner import ValueMetric
 from fastai.torch_core import num_distrib
 
 from ..closed_form import label_pairs, task_prior, training_rows
-from ..heads import pull_together
+from ..heads import members_of, pull_together
 from ..matching import cut_groups
 from ..ridge import Ridge
 from ..shared_heads import THRESHOLDS, find_groups
@@ -72,12 +72,13 @@ class MatchedSharing(Callback):
 
     def _take(self, groups, done):
         self.groups,self.done = groups.to(self._parts[0].device),done
+        self._members = members_of(self.groups) # once, and not in every step
 
     def after_step(self):
         "Draw the classifiers of each group together"
         if not self.pull: return
         for o in self._parts:
-            if o.requires_grad: pull_together(o, self.groups, self.pull)
+            if o.requires_grad: pull_together(o, self._members, self.pull)
 
     def state_dict(self):
         "What a checkpoint must keep"
