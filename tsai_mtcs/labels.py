@@ -75,7 +75,8 @@ def decode(self:LabelSpace,
     y, # `(n,)` targets
 )->list: # A pair a target
     "Pairs `(task, label)` of targets; the label is `None` where it isn't one of the task's"
-    return [self.vocab[i] if i >= 0 else (self.names[-1-i], None) for i in map(int, y)]
+    vocab = self.vocab
+    return [vocab[i] if i >= 0 else (self.names[-1-i], None) for i in map(int, y)]
 
 # %% ../nbs/02_labels.ipynb #053ad81a
 @patch
