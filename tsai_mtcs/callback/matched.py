@@ -86,7 +86,7 @@ class MatchedSharing(Callback):
 
     def load_state_dict(self, state):
         "Continue from a checkpoint, after `before_fit`"
-        groups = state['groups']
-        if groups.shape != self.groups.shape or groups.dtype != self.groups.dtype:
-            raise ValueError(f"expected a group for each of {len(self.groups)} labels, found {tuple(groups.shape)}; start the fit anew")
-        self._take(groups, state['done'])
+        groups,done = state.get('groups'),state.get('done')
+        alike = isinstance(groups, torch.Tensor) and groups.shape == self.groups.shape and groups.dtype == self.groups.dtype
+        if not alike or type(done) is not int: raise ValueError(f"expected a group for each of {len(self.groups)} labels; start the fit anew")
+        self._take(groups, done)
