@@ -149,14 +149,14 @@ def test_a_folder_in_place_of_run_json(here, refused):
 
 
 # Two at once
-HOLD = ('import os, sys, time\nfrom tsai_mtcs.lock import locked\nwith locked(sys.argv[1]):\n    print(os.getpid(), flush=True)\n    '
-        'time.sleep(60)')
+HOLD = ('import os, sys\nfrom tsai_mtcs.lock import locked\nwith locked(sys.argv[1]):\n    print(os.getpid(), flush=True)\n    '
+        'sys.stdin.read()')
 
 @pytest.fixture
 def holder(here):
     "The number of another process that holds the folder, and the process"
     assert main(TRAIN.split()) == 0 # what it has written so far
-    p = subprocess.Popen([sys.executable, '-c', HOLD, 'run'], stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, '-c', HOLD, 'run'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     yield int(p.stdout.readline()), p
     p.kill()
     p.wait()
