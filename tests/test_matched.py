@@ -118,8 +118,8 @@ def test_looking_for_a_learning_rate_matches_nothing(dealt):
     learn.lr_find(num_it=5, show_plot=False)
     assert learn.matched_sharing.groups is None
 
-@pytest.mark.parametrize('state', [{}, dict(groups=[0]*9, done=1), dict(groups=torch.zeros(9), done=1), dict(groups=torch.zeros(8).long(), done=1),
-                                   dict(groups=torch.zeros(9).long(), done='1')], ids=str)
+@pytest.mark.parametrize('state', [{}, dict(groups=[0]*9, done=1), dict(groups=torch.zeros(9), done=1),
+                                   dict(groups=torch.zeros(8).long(), done=1), dict(groups=torch.zeros(9).long(), done='1')], ids=str)
 def test_a_checkpoint_with_other_groups_is_refused(dealt, state):
     cb = fitted(dealt).matched_sharing
     with pytest.raises(ValueError, match='expected a group for each of 9 labels'): cb.load_state_dict(state)

@@ -88,5 +88,6 @@ class MatchedSharing(Callback):
         "Continue from a checkpoint, after `before_fit`"
         groups,done = state.get('groups'),state.get('done')
         alike = isinstance(groups, torch.Tensor) and groups.shape == self.groups.shape and groups.dtype == self.groups.dtype
-        if not alike or type(done) is not int: raise ValueError(f"expected a group for each of {len(self.groups)} labels; start the fit anew")
+        if not alike or type(done) is not int:
+            raise ValueError(f"expected a group for each of {len(self.groups)} labels; start the fit anew")
         self._take(groups, done)
