@@ -23,7 +23,7 @@ import torch
 import tsai_mtcs.all as mtcs
 from tsai_mtcs.bench.methods import METHODS
 from tsai_mtcs.cli import main
-from tsai_mtcs.test_utils import synth_learner, synth_tasks
+from tsai_mtcs.test_utils import synth_learner, write_archive
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--train', type=int, default=40, help='moments at which training is killed (default: %(default)s)')
@@ -52,14 +52,6 @@ def forked(f, after=None):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), time.perf_counter()-start
 
 def command(*line): return lambda: main(list(line))
-
-def write_archive(folder):
-    "Two small tasks as text files of an archive"
-    for task in synth_tasks():
-        (folder/task.name).mkdir(parents=True)
-        for split in ('train','test'):
-            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
-            (folder/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')
 
 def undisturbed(run, out):
     "Run twice, into `out` and beside it; the shorter time, so that most moments come before the end of a run"

@@ -8,7 +8,7 @@ import torch
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from tsai_mtcs.tasks import Task
-from tsai_mtcs.test_utils import synth_learner, synth_tasks
+from tsai_mtcs.test_utils import synth_learner
 
 
 def quiet(learn):
@@ -58,11 +58,3 @@ def random_task(name, n_train=12, n_test=6, vars=1, steps=20, labels=2, seed=0, 
     rng,n = np.random.default_rng(seed),n_train+n_test
     return Task(name, rng.normal(size=(n,vars,steps)), [f'{name}{i%labels}' for i in range(n)],
                 **{'splits':(range(n_train), range(n_train,n)), **kwargs})
-
-def write_archive(folder):
-    "A small archive of text files"
-    for task in synth_tasks():
-        (folder/task.name).mkdir(parents=True)
-        for split in ('train','test'):
-            lines = ['\t'.join([str(task.y[i]), *map(str, task.X[i,0].tolist())]) for i in getattr(task, split)]
-            (folder/task.name/f'{task.name}_{split.upper()}.tsv').write_text('\n'.join(lines)+'\n')

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 import tsai_mtcs.all
-from helpers import exit_code, forked, write_archive
+from helpers import exit_code, forked
 
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.learner import mtcs_learner
-from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
+from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks, write_archive
 
 EPOCHS = 6
 TRAIN = f'train --archive archive --tasks waves,machine --epochs {EPOCHS} --fit one_cycle --bs 8 --out'

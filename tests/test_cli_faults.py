@@ -12,12 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tsai_mtcs.all
-from helpers import write_archive
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.cli_run import SETTINGS, read_run
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.lock import locked
+from tsai_mtcs.test_utils import write_archive
 
 TRAIN = 'train --archive archive --tasks waves,machine --epochs 1 --bs 16 --out run'
 

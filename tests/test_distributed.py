@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 from distributed_fits import ALIKE
-from helpers import same, write_archive
+from helpers import same
+from tsai_mtcs.test_utils import write_archive
 
 pytest.importorskip('accelerate', reason="needs the extra 'distributed'")
 import psutil  # accelerate requires it
