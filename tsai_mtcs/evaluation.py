@@ -145,6 +145,6 @@ def styled(
     digits:int=3, # Digits after the point
 ): # pandas' `Styler`
     "The table for reading: best of a row in bold, the mean set apart"
-    best = lambda row: ['font-weight: bold' if v == row.max() else '' for v in row.round(digits)]
     line = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor')]
-    return table.round(digits).style.format(precision=digits, na_rep='').apply(best, axis=1).set_caption(caption).set_table_styles(line)
+    style = table.round(digits).style.format(precision=digits, na_rep='').highlight_max(axis=1, props='font-weight: bold')
+    return style.set_caption(caption).set_table_styles(line)

@@ -221,4 +221,4 @@ def with_task(
     def more(dl, split):
         rows = task.test if dl.dataset.split == 'test' else getattr(task, split)
         return dl.new(MultiTaskDataset(store, [*dl.dataset.rows, rows], dl.dataset.split))
-    return type(dls)(*map(more, dls.loaders, ('train','valid','test')), path=dls.path, device=dls.device)
+    return dls.with_loaders(*map(more, dls.loaders, ('train','valid','test')))

@@ -53,7 +53,7 @@ class MultiTaskDL(TfmdDL):
         dataset:MultiTaskDataset, # Rows of one split
         bs:int=32, # Rows of a batch
         shuffle:bool=False, # Draw the batches by `schedule`; `False`: every row once, in order
-        schedule:str='proportional', # One of `SCHEDULES`
+        schedule:str='uniform', # One of `SCHEDULES`
         temperature:float=2., # For the schedule 'temperature'
         steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the loader's own random numbers

@@ -40,7 +40,7 @@ def batch_counts(
 def epoch_plan(
     n, # Rows of each task
     bs:int, # Rows of a batch
-    schedule:str='proportional', # One of `SCHEDULES`
+    schedule:str, # One of `SCHEDULES`
     temperature:float=2., # For 'temperature'
     seed=(0,0), # Seed and number of the epoch
     steps:int=None, # Batches of the epoch; `None`: as many as one pass over all rows

@@ -59,7 +59,7 @@ def _take(settings, names):
     "Those of the settings that have one of these names, taken out of them"
     return {o: settings.pop(o) for o in list(settings) if o in names}
 
-_LOADERS = set(signature(MultiTaskDataLoaders.from_tasks).parameters)-{'tasks','seed','kwargs'}
+_LOADERS = set(signature(MultiTaskDataLoaders.from_tasks).parameters)-{'tasks','recipe','seed','kwargs'}
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderMethod(Method):

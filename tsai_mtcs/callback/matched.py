@@ -11,8 +11,9 @@ from fastai.callback.core import Callback
 from fastai.learner import ValueMetric
 from fastai.torch_core import num_distrib
 
-from ..closed_form import label_pairs, task_prior, training_rows
+from ..closed_form import label_pairs, training_rows
 from ..heads import members_of, pull_together
+from ..labels import task_prior
 from ..matching import cut_groups
 from ..ridge import Ridge
 from ..shared_heads import THRESHOLDS, find_groups

@@ -80,7 +80,7 @@ def windows(
     "A window of each series"
     t = torch.arange(int(size.max()), device=x.device)
     i = (start[:,None]+t).clamp(max=x.shape[-1]-1)
-    return x.gather(2, i[:,None].expand(-1, x.shape[1], -1)).masked_fill((t >= size[:,None])[:,None], torch.nan)
+    return x.take_along_dim(i[:,None], 2).masked_fill((t >= size[:,None])[:,None], torch.nan)
 
 # %% ../../nbs/22_selfsup.tloss.ipynb #5fdfc95f
 def draw_windows(

@@ -48,7 +48,7 @@ def strong_view(
 )->Tensor: # `(bs, vars, len)`
     "Pieces of the series in random order, under noise"
     order = segment_order(held_steps(x)[:,0], max_segments)
-    return x.gather(2, order[:,None].expand_as(x))+jitter*torch.randn_like(x)
+    return x.take_along_dim(order[:,None], 2)+jitter*torch.randn_like(x)
 
 # %% ../../nbs/24_selfsup.tstcc.ipynb #77cbd46b
 class TSTCCEncoder(nn.Module):
@@ -164,7 +164,7 @@ class TSTCC(PretextModel):
         context = self.context(a[:,:most+1], torch.arange(most+1, device=a.device) <= last)
         guess = self.ahead(context).view(len(a), self.future, -1)[:,:ahead]
         i = last+torch.arange(1, ahead+1, device=a.device)
-        target = b.gather(1, i.clamp(max=steps-1)[...,None].expand(-1, -1, b.shape[-1]))
+        target = b.take_along_dim(i.clamp(max=steps-1)[...,None], 1)
         with torch.autocast(a.device.type, enabled=False): loss = temporal_loss(target.float(), guess.float(), i < n[:,None])
         return loss,context
 
