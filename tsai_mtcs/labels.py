@@ -125,6 +125,6 @@ def task_prior(
     prior,shape = np.asarray(prior.detach().cpu() if isinstance(prior, Tensor) else prior, float),(len(space.names),)*2
     if prior.shape != shape: raise ValueError(f"expected a prior of shape {shape}, a row and a column a task, found shape {prior.shape}")
     if not (np.isfinite(prior).all() and prior.min() >= 0):
-        raise ValueError("expected a prior of finite numbers from 0 on, found NaN, infinity or less; give 0 to a pair of tasks that doesn't "
+        raise ValueError("expected a prior of finite numbers from 0 on, found NaN, infinity or less; give 0 to a pair that doesn't "
                          "count")
     return prior
