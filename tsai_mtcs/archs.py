@@ -72,7 +72,7 @@ def find_arch(
 def listed(
     cls, # A class
 )->Arch: # What the list says of it; `None` if it isn't on the list
-    "The entry of an architecture's class"
+    "The entry of an architecture's class in `ARCHS`"
     arch = ARCHS.get(getattr(cls, '__name__', None))
     return arch if arch and find_arch(cls.__name__) is cls else None
 
@@ -94,7 +94,7 @@ def _sizes_of(arch):
 def check_config(
     config:dict, # An encoder's `config` as read from a file
 )->tuple: # The name of an encoder, and its arguments
-    "What a configuration asks for, if it is on the list and every size within its limits; `ValueError` else"
+    "The encoder and the arguments of a configuration; `ValueError` for an encoder that is not on the list, or a size outside its limits"
     if type(config) is not dict: raise ValueError(f"expected an encoder's sizes as a dictionary, found {reprlib.repr(config)}")
     config = dict(config)
     name,sizes = _sizes_of(config.pop('arch', 'TS2VecEncoder'))

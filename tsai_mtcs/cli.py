@@ -59,12 +59,12 @@ def _fit(learn, path, resume):
 _FILES = ('checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png','results.csv')
 
 def _check_free(folder, args):
-    "Raise `FileExistsError` for a folder in which something was trained, unless that is to go on or to be overwritten"
+    "Raise `FileExistsError` for a folder that holds a run, unless the run is to be resumed or overwritten"
     if args.resume or args.overwrite or not any((folder/o).exists() for o in _FILES): return
     raise FileExistsError(f"{folder} holds a run already; continue it with --resume, replace it with --overwrite, or name another folder")
 
 def _start(folder, run, resume):
-    "Clear away what processes left that were killed, and all of a run that is replaced; then keep the settings"
+    "Delete temporary files of killed processes and the files of a run that is replaced, and write the settings"
     for o in folder.glob('.*.part'): o.unlink()
     if resume: return
     for o in _FILES: (folder/o).unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def _start(folder, run, resume):
 
 @contextmanager
 def _no_trace_of_failure(folder):
-    "Where an error comes before the first checkpoint, the folder is left as if nothing had been asked for"
+    "Remove the settings again where an error comes before the first checkpoint"
     try: yield
     except Exception:
         if not any((folder/o).exists() for o in _FILES): (folder/'run.json').unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def _no_trace_of_failure(folder):
 
 # %% ../nbs/30_cli.ipynb #d0217f5d
 def _picture_run(learn, folder):
-    "The record of a run as a table, and two pictures"
+    "Write the history of a run as a table, and pictures of the training and of the relevance"
     from tsai_mtcs.all import read_history
     history = read_history(folder/'checkpoint.pt')
     write_text(folder/'history.csv', history.to_csv(index=False))
@@ -182,7 +182,7 @@ _EXAMPLES = """examples:
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
 def _printed(name):
-    "What the recipe of the paper has in place of a default, for a help text"
+    "The value of a setting in the paper's recipe, for a help text, where it differs from the default"
     value = recipe_settings('paper').get(name)
     return '' if value in (None, SETTINGS[name][0]) else f'; paper: {value}'
 
@@ -232,7 +232,7 @@ def make_parser():
 # %% ../nbs/30_cli.ipynb #232382b3
 def main(
     argv=None, # Arguments; `None`: those of the process
-)->int: # 0; 2 after an error, which is said in one line; 130 after Ctrl-C
+)->int: # Exit code: 0; 2 after an error, which takes one line; 130 after Ctrl-C
     "The `mtcs` command"
     args = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)

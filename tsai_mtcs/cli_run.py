@@ -41,10 +41,10 @@ _DEFAULT = recipe_settings('default')
 SETTINGS = dict( # name → default, help, what is expected, test
     archive=(None, "folder of the UCR archive (.tsv, .ts or .arff); left out: the data sets bundled with aeon", "a folder", _is_folder),
     tasks=(None, "names of data sets, comma-separated; left out: all in the folder, or the six bundled univariate ones",
-           "names parted by commas", _is_text),
+           "names separated by commas", _is_text),
     data=(None,
           "data sets of your own, comma-separated: folders with a sub-folder a label and a file a series, or .csv and .parquet tables "
-          "with a line a time step and columns id, label, and perhaps time, group, split", "paths parted by commas", _is_text),
+          "with a line a time step and columns id, label, and perhaps time, group, split", "paths separated by commas", _is_text),
     epochs=(_DEFAULT['epochs'], "epochs", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     bs=(_DEFAULT['bs'], "series of a batch", "a whole number from 1 to 1,000,000", _is_int(1, 10**6)),
     lr=(_DEFAULT['lr'], "learning rate", "a number over 0", _is_number(lambda o: o > 0)),
@@ -65,7 +65,7 @@ def check_settings(
     run:dict, # Settings by name
     where:str='', # Where they come from, for the message
 )->dict: # The same
-    "Raise `ValueError` for a setting that is missing, unknown or none that a run could have"
+    "Return the settings; `ValueError` for one that is missing, unknown or outside its range"
     wrong = [f"no {o}" for o in SETTINGS if o not in run]+[f"the unknown {o!r}" for o in run if o not in SETTINGS]
     if wrong: raise ValueError(f"{where}expected the settings {', '.join(SETTINGS)}, found {', '.join(wrong)}")
     for name,(*_,what,test) in SETTINGS.items():
@@ -76,15 +76,15 @@ def check_settings(
 def settings_of(
     args, # Of the command line; `None`: not given
 )->dict: # Settings of a run
-    "The settings that were given, the others as the recipe says; `ValueError` for one that no run could have"
+    "The settings that were given, and the recipe's for the others; `ValueError` as in `check_settings`"
     defaults = {o: default for o,(default,*_) in SETTINGS.items()} | recipe_settings(args.recipe)
     return check_settings({o: default if getattr(args, o) is None else getattr(args, o) for o,default in defaults.items()})
 
 # %% ../nbs/30b_cli_run.ipynb #0d00a5e7
 def own_tasks(
-    paths:str, # Folders as `folder_rows` reads them, and tables as `frame_rows` does, parted by commas
+    paths:str, # Folders, see `folder_rows`, and tables, see `frame_rows`, separated by commas
 )->list: # `Task`s, named as folders and files are
-    "Data sets of a user's own; the columns of a table are called id and label, and time, group and split where there are any"
+    "Data sets from folders and tables; a table has columns id and label, and optionally time, group and split"
     from tsai_mtcs.doors import read_table
     from tsai_mtcs.tasks import Task
     tasks,columns = [],dict(time='time', groups='group', split='split')
@@ -97,15 +97,15 @@ def own_tasks(
 
 # %% ../nbs/30b_cli_run.ipynb #52127055
 def load_tasks(
-    names:str=None, # Names of data sets, parted by commas; `None`: all
+    names:str=None, # Names of data sets, separated by commas; `None`: all
     archive=None, # Folder of the UCR archive; `None`: those bundled with aeon
-    data:str=None, # Folders and tables, parted by commas, see `own_tasks`; others are added where `names` or `archive` ask for them
+    data:str=None, # Folders and tables, see `own_tasks`, in addition to the data sets of `names` and `archive` where these are given
 )->list: # `Task`s
     "Data sets of a local archive, bundled ones, or a user's own"
     if data: return own_tasks(data)+(load_tasks(names, archive) if names or archive else [])
     from tsai_mtcs.archive import BUNDLED, bundled_tasks, ucr_tasks
     names = [o.strip() for o in names.split(',')] if names is not None else None
-    if names and not all(names): raise ValueError(f"expected names of data sets parted by commas, found {','.join(names)!r}")
+    if names and not all(names): raise ValueError(f"expected names of data sets separated by commas, found {','.join(names)!r}")
     if not archive: return bundled_tasks(names or BUNDLED)
     if not names:
         from tsai_mtcs.archive import archive_names

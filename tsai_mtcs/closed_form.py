@@ -17,14 +17,14 @@ from .ridge import Rows
 from .shared_heads import SharedHeads, share_heads
 
 # %% ../nbs/07h_closed_form.ipynb #3bc51ae6
-LARGE = 3*10**7 # values of embeddings from which float32 has to do
+LARGE = 3*10**7 # values of embeddings above which float32 takes the place of float64
 
 def training_rows(
     model, # `MTCSModel`
     ds, # `MultiTaskDataset` of the training split
-    class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
+    class_weights:str=None, # 'balanced': all labels of a task have the same weight; `None`: all rows have
     bf16:bool=False, # Embed in bfloat16
-)->tuple: # `Rows` a task, and what was taken from the embeddings and what they were divided by, `(feats,)` each
+)->tuple: # `Rows` of each task, and the mean and scale that standardised them, `(feats,)` each
     "Standardised embeddings of the training rows of all tasks"
     if class_weights not in (None,'balanced'): raise ValueError(f"expected class_weights of 'balanced' or None, found {class_weights!r}")
     ks = range(len(model.space.specs))
@@ -91,7 +91,7 @@ def solve_heads(
     return head,found
 
 def _average(head, trained, groups):
-    "Half the logits from trained heads, those of a group at their mean"
+    "Replace each head by the mean of it and the trained one, which is averaged over its label group first"
     zeros = torch.zeros_like(head.last.bias)
     for own,theirs in ((head.weight, trained.weight), (head.last.bias, zeros if trained.last.bias is None else trained.last.bias)):
         mean = theirs.detach().clone()
@@ -104,7 +104,7 @@ def groups_frame(
     space:LabelSpace, # The label space
     rows, # Training rows behind each label, `(labels,)`
 )->pd.DataFrame: # Columns group, task, label, strength (mean relevance to the others of its group, 0 to 1) and rows
-    "Labels of several tasks that are taken to mean the same, a row a label, the surest group first"
+    "Label groups as a table with a row for each label, the strongest group first"
     lines = []
     for g in range(found.groups.max()+1):
         members = np.flatnonzero(found.groups == g)
@@ -117,7 +117,7 @@ def plot_groups(
     frame:pd.DataFrame, # See `groups_frame`
     ax=None, # Where to draw; `None`: a new figure
 ): # The axes
-    "Label groups as a table of tasks by groups: a cell names the task's label, the darker the surer; tasks without a group are left out"
+    "Label groups as a grid of groups by tasks: a cell names the task's label and is the darker the stronger the match"
     tasks,n = list(dict.fromkeys(frame.task)),frame.group.nunique()
     strength = np.full((n,len(tasks)), np.nan)
     for o in frame.itertuples(): strength[o.group,tasks.index(o.task)] = o.strength

@@ -62,14 +62,14 @@ class MultiTaskDataLoaders(DataLoaders):
         timeout:float=0, # Seconds to wait for a worker process; 0: without limit
         **kwargs, # Refused, with what to do instead
     )->'MultiTaskDataLoaders':
-        "Loaders of `tasks`; without a validation split a fit reads the test split, calls it so, and lets no callback choose by it"
+        "Loaders of `tasks`; without a validation split a fit shows the test split, labelled as such, and no callback may choose by it"
         check_names(kwargs, inspect.signature(cls.from_tasks).parameters, 'from_tasks', INSTEAD)
         tasks,recipe = _as_tasks(tasks),as_recipe(recipe, bs=bs, schedule=schedule)
         bs,schedule = recipe.bs,recipe.schedule
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         store = SeriesStore.from_tasks(tasks)
         train,valid,test = (MultiTaskDataset(store, [getattr(o, split) for o in tasks], split) for split in SPLITS)
-        batch_counts([1], bs, schedule, temperature) # says what is wrong with the settings before anything is read
+        batch_counts([1], bs, schedule, temperature) # raises for wrong settings before anything is read
         if check_copies: warn_of_copies(tasks)
         tfms = augmentation(after_batch, batch_tfms)
         common = dict(seed=seed, num_workers=num_workers, after_batch=tfms, pin_memory=pin_memory, timeout=timeout)
@@ -92,7 +92,7 @@ class MultiTaskDataLoaders(DataLoaders):
 
     @property
     def monitors_test(self):
-        "Whether `valid` is the test split, for want of a validation split"
+        "Whether `valid` is the test split, because there is no validation split"
         return self.valid.dataset.split == 'test'
 
     def unwatched(self):
@@ -135,7 +135,7 @@ class MultiTaskDataLoaders(DataLoaders):
 
 # %% ../nbs/03_data.ipynb #2dfee6eb
 def _as_tasks(tasks):
-    "A list of tasks, or what is wrong with it"
+    "The tasks as a list; `ValueError` for anything that is not a task"
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     if not tasks: raise ValueError("expected at least one task, found none")
     wrong = next((o for o in tasks if not isinstance(o, Task)), None)
@@ -143,7 +143,7 @@ def _as_tasks(tasks):
     return tasks
 
 def _codes(y, spec, n):
-    "Positions of labels among a task's, -1 for those that aren't, of which it warns"
+    "Positions of labels among those of a task; -1, with a warning, for labels that it doesn't have"
     y,index = as_labels(y, f"task '{spec.name}'"),{o:i for i,o in enumerate(spec.labels)}
     if len(y) != n: raise ValueError(f"task '{spec.name}': expected a label for each series, found {n} series and {len(y)} labels")
     other = [o for o in dict.fromkeys(y) if o not in index]

@@ -43,7 +43,7 @@ def class_scores(
     y, # Labels `(n,)`
     guess, # Predicted ones
 )->dict: # accuracy, balanced_accuracy, macro_f1
-    "How well predictions agree with labels; means over the labels that occur in `y`"
+    "Accuracy, balanced accuracy and macro F1; means over the labels that occur in `y`"
     labels = dict(labels=np.unique(y), average='macro', zero_division=0)
     return dict(accuracy=accuracy_score(y, guess), balanced_accuracy=recall_score(y, guess, **labels),
                 macro_f1=f1_score(y, guess, **labels))
@@ -124,7 +124,7 @@ def _finite(rows, name):
                      "train it again, with a smaller learning rate")
 
 def _warn_unended(name, scores):
-    "Say where the protocol has no end"
+    "Warn of a task for which the SVM's solver did not converge"
     if math.isnan(scores['unended']): return
     warnings.warn(f"task '{name}': the SVM's solver does not end with C = {scores['unended']:g}, as with equal series of different labels, "
                   f"or labels of chance; C = {scores['C']:g} was chosen from the smaller ones", TaskWarning, stacklevel=3)

@@ -50,7 +50,7 @@ class LabelSpace(nn.Module):
         return slice(*self.offsets[k:k+2])
 
     def part(self, ks):
-        "The label space of some tasks by number, and which of the labels are its own"
+        "The label space of the tasks with these numbers, and the numbers of their labels in the whole one"
         space = LabelSpace([self.specs[k] for k in ks]).to(self.owner.device)
         return space,torch.cat([torch.arange(*self.offsets[k:k+2]) for k in ks]).to(self.owner.device)
 
@@ -116,7 +116,7 @@ def task_prior(
     prior, # `(tasks, tasks)`: an array in the order of the label space, or a DataFrame by names; `None`: none
     space:LabelSpace, # The label space
 )->np.ndarray: # `(tasks, tasks)`, or `None`
-    "What each pair of tasks counts; `ValueError` where a task is lacking, and for what isn't a finite number of at least 0"
+    "A factor for each pair of tasks; `ValueError` where a task is missing, and for anything but finite numbers of at least 0"
     if prior is None: return None
     if hasattr(prior, 'loc'):
         lacking = [o for o in space.names if o not in prior.index or o not in prior.columns]

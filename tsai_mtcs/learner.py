@@ -47,21 +47,21 @@ class MTCSLearner(EncoderLearner):
     def loss_func(self): return self._loss_func
     @loss_func.setter
     def loss_func(self, f):
-        "A loss of fastai or PyTorch sees the labels of each row's own task"
-        lent = isinstance(getattr(f, '__self__', None), Callback) # as MixUp does for the time of a fit: it calls ours
-        self._loss_func = f if lent or hasattr(f, 'space') else OwnTaskLoss(f, self.model.space)
+        "Set the loss; one of fastai or PyTorch is wrapped to see only the labels of each row's own task"
+        of_callback = isinstance(getattr(f, '__self__', None), Callback) # MixUp's, for the time of a fit, calls ours
+        self._loss_func = f if of_callback or hasattr(f, 'space') else OwnTaskLoss(f, self.model.space)
 
     @property
     def metrics(self): return self._metrics
     @metrics.setter
     def metrics(self, metrics):
-        "Metrics of fastai see each task by itself"
+        "Set the metrics; those of fastai are computed for each task by itself"
         self._metrics = L(within_tasks(mk_metric(o), self.model.space) for o in L(metrics))
 
     @delegates(Learner.get_preds)
     def get_preds(self, ds_idx=1, dl=None, with_input=False, with_decoded=False, with_loss=False, act=None, inner=False, reorder=True,
                   cbs=None, **kwargs):
-        "As fastai's; what is decoded is the likeliest label of each row's own task"
+        "As fastai's `get_preds`; decoded predictions are the likeliest label of each row's own task"
         if reorder and getattr(dl, 'shuffle', False): dl = dl.new(shuffle=False, drop_last=False)
         res = list(super().get_preds(ds_idx, dl, with_input, False, with_loss, act, inner, False, cbs, **kwargs))
         i = int(with_input)
@@ -70,7 +70,7 @@ class MTCSLearner(EncoderLearner):
 
     @delegates(EncoderLearner.fit)
     def fit(self, n_epoch, *args, **kwargs):
-        "As fastai's; metrics that were appended see each task by itself too"
+        "As fastai's `fit`; metrics that were appended since are computed for each task, too"
         self.metrics = self.metrics
         if not any(isinstance(o, LRFinder) for o in L(kwargs.get('cbs'))): self.trained_head = self.model.head
         return super().fit(n_epoch, *args, **kwargs)
@@ -79,7 +79,7 @@ class MTCSLearner(EncoderLearner):
         split:str='test', # Split to score: 'train', 'valid' or 'test'
         tasks=None, # Names of tasks; `None`: all
     ): # DataFrame, a row a task and the mean: rows, accuracy, balanced_accuracy, loss
-        "How well the heads do on each task; `evaluate` fits other classifiers on the embeddings"
+        "Scores of the heads on each task; `evaluate` fits other classifiers on the embeddings"
         dl = self.dls.loader(split)
         ds = dl.dataset if tasks is None else dl.dataset.only(*L(tasks))
         if not self._grab_cbs(TaskTally): self.add_cb(TaskTally())
@@ -91,11 +91,11 @@ class MTCSLearner(EncoderLearner):
         return self.model.predict(X, task, progress=self.shows_progress, bf16=self.bf16)
 
     def fit_heads(self,
-        strength:float=None, # How strongly to draw labels that mean the same together; 0: not at all; `None`: chosen on held-out rows
-        class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
+        strength:float=None, # How strongly to couple labels that mean the same; 0: not at all; `None`: chosen on held-out rows
+        class_weights:str=None, # 'balanced': all labels of a task have the same weight; `None`: all rows have
         same=(), # Labels known to mean the same, as pairs of `(task, label)`
         never=(), # Labels known not to mean the same
-        prior=None, # What the evidence of each pair of tasks counts, `(tasks, tasks)`: an array, or a DataFrame by names; 0: strangers
+        prior=None, # Factor of the evidence for each pair of tasks, see `task_prior`; 0: their labels are never matched
         n_folds:int=5, # Folds for the choice of `strength`
         seed:int=0, # Seed of the folds
     )->'MTCSLearner': # This learner
@@ -114,7 +114,7 @@ class MTCSLearner(EncoderLearner):
         task, # A `Task` that the model doesn't know
         strength:float=None, # How strongly to draw on related heads; 0: not at all; `None`: chosen on the new rows
     )->'MTCSLearner': # This learner
-        "Learn a data set more on the frozen encoder, in seconds; the other tasks' answers stay the same to the bit"
+        "Learn an additional data set on the frozen encoder, in seconds; predictions for the other tasks stay the same to the bit"
         model = add_task(self.model, task, strength)
         return self._take(model, with_task(self.dls, task))
 
@@ -129,7 +129,7 @@ class MTCSLearner(EncoderLearner):
         return fit(n_epoch or recipe.epochs, self.lr if lr is None else lr, **kwargs)
 
     def _take(self, model, dls):
-        "Continue with a model of other tasks, and their loaders"
+        "Replace model and loaders by those of other tasks"
         metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
         self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
         self.dls = dls
@@ -139,7 +139,7 @@ class MTCSLearner(EncoderLearner):
         return self
 
     def label_groups(self):
-        "Labels that are taken to mean the same, a row a label, see `groups_frame`: as `fit_heads` found them, or would find them"
+        "Groups of labels that mean the same, as `fit_heads` has found them or finds them now, see `groups_frame`"
         if self.shared_heads is None: self.shared_heads = self._solve()[1]
         codes = [self.dls.train_ds.targets(k)-a for k,a in enumerate(self.dls.space.offsets[:-1])]
         rows = np.concatenate([np.bincount(o, minlength=len(s.labels)) for o,s in zip(codes, self.dls.space.specs)])
@@ -174,7 +174,7 @@ class MTCSLearner(EncoderLearner):
                            ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
 
     def relevance(self,
-        split:str='train', # Split whose series are used; the test split isn't for choices, such as which labels to take for one
+        split:str='train', # Split whose series are used; choose nothing, such as which labels to merge, by the test split
         by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `'paper'`, else by probabilities
     ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
         "Relevance of all labels of different tasks to each other, see `relevance_frame`"
@@ -182,7 +182,7 @@ class MTCSLearner(EncoderLearner):
 
     @property
     def _printed(self):
-        "The paper's sharing loss that this learner trains with, or else one with its defaults"
+        "The `MTCSLoss` of this learner; one with default settings if it trains without"
         return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())
 
     def plot_relevance(self,
@@ -222,7 +222,7 @@ def mtcs_learner(
     lr:float=None, # Learning rate; `None`: the recipe's, 1e-3
     splitter=mtcs_splitter, # Parameter groups: encoder, heads
     cbs=None, # Callbacks of your own
-    metrics=None, # Metrics of your own, beside accuracy and those of the sharing
+    metrics=None, # Metrics of your own, besides accuracy and those of the sharing callback
     partners:int=None, # Tasks compared in a step, drawn anew for each, whose heads alone are trained, see `PartnerLoss`; `None`: all
     **kwargs, # The sharing callback's, such as `pull` or `alpha`, and `Learner`'s
 )->MTCSLearner: # Ready to fit

@@ -26,7 +26,7 @@ RECIPES = dict(default=Recipe(), paper=Recipe(schedule='proportional', sharing='
 # %% ../nbs/02e_recipes.ipynb #0b4ebb05
 def as_recipe(
     recipe, # A name of `RECIPES`, or a `Recipe`
-    **given, # Settings that win over it; `None`: the recipe's
+    **given, # Settings that take precedence; `None`: the recipe's
 )->Recipe:
     "A recipe by its name, with the settings that are given; `ValueError` for an unknown name"
     if not isinstance(recipe, Recipe):

@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 
 # %% ../nbs/08a_svm.ipynb #5a1e0001
 class _Solver(SVC):
-    "scikit-learn's SVM on a computed kernel, whose attribute `fit_status_` alone says that it has not ended"
+    "scikit-learn's SVM on a precomputed kernel, without its warning; `fit_status_` says whether the solver has converged"
     def __init__(self, C, max_iter): super().__init__(C=C, kernel='precomputed', max_iter=max_iter)
     def _warn_from_fit_status(self): pass
 

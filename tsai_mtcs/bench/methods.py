@@ -96,7 +96,7 @@ METHODS = {o.id: o for o in (*SUPERVISED, *SELF_SUPERVISED, *CLASSIFIERS)}
 def as_methods(
     methods, # Identifiers from `METHODS`, or `Method`s
 )->list: # `Method`s
-    "Methods by their identifiers; `ValueError` for an unknown one, for two of one identifier or name, and for none"
+    "Methods by their identifiers; `ValueError` for an unknown one, for an identifier or name that occurs twice, and for an empty list"
     methods = [methods] if isinstance(methods, (str,Method)) else list(methods)
     for o in methods:
         if not isinstance(o, Method): _check_name(o, tuple(METHODS), 'methods')

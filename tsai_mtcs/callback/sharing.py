@@ -49,12 +49,12 @@ class MTCSLoss(Callback):
 
     def before_fit(self):
         "Check the prior"
-        self._backbone = self.model.backbone # the model may be lent to another one while it runs
+        self._backbone = self.model.backbone # another callback may wrap the model while it runs
         prior,owner = task_prior(self.prior, self.model.space),self.model.space.owner
         self._prior = None if prior is None else torch.as_tensor(prior, dtype=torch.float32, device=owner.device)
 
     def before_train(self):
-        "Start the means of this epoch"
+        "Reset the means of the two losses"
         self._cls,self._sharing,self._n = 0.,0.,0
 
     @contextmanager
@@ -74,7 +74,7 @@ class MTCSLoss(Callback):
         return sharing_loss(head.weight, R, space, self.tau, self.distance, self.pairs, target, self._prior)
 
     def after_loss(self):
-        "Add the sharing loss to what is about to be differentiated"
+        "Add `alpha` times the sharing loss to the training loss before the backward pass"
         self._cls = self._cls+self.loss.detach()
         self._n += 1
         if not self.alpha: return

@@ -118,7 +118,7 @@ def triplet_loss(
 
 # %% ../../nbs/22_selfsup.tloss.ipynb #7f9b0c09
 class TLoss(PretextModel):
-    "T-Loss's triplets of each series"
+    "T-Loss's objective: the triplet loss of random windows of each series"
     def __init__(self,
         backbone:nn.Module, # Encoder `(bs, vars, len) -> (bs, feats)`
         space, # The label space
@@ -143,7 +143,7 @@ class TLoss(PretextModel):
 
 # %% ../../nbs/22_selfsup.tloss.ipynb #a3946ace
 class DrawOthers(Callback):
-    "Beside each batch of n series, `K·n` series from the training split of its task"
+    "Draw `K·n` series from the training split of its task for each batch of n series"
     def __init__(self,
         K:int, # Series drawn for each series of the batch
     ):

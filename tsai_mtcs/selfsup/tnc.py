@@ -164,7 +164,7 @@ def tnc_loss(
     return .5*(neighbours+strangers)
 
 class TNC(PretextModel):
-    "TNC's discriminator of neighbours"
+    "TNC's objective: a discriminator of windows that are neighbours"
     def __init__(self,
         backbone:WindowEncoder, # Encoder of windows and series
         space, # The label space

@@ -64,7 +64,7 @@ def hierarchical_loss(
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #0722eb7b
 class TS2Vec(PretextModel):
-    "TS2Vec's contrast of two crops of each series"
+    "TS2Vec's objective: the hierarchical contrast of two crops of each series"
     def __init__(self,
         backbone:TS2VecEncoder, # The encoder, with a mask
         space, # The label space

@@ -119,7 +119,7 @@ def filling_loss(
     return torch.where(hidden, guess-x, 0).pow(2).sum()/hidden.sum().clamp(min=1)
 
 class TSTPretext(PretextModel):
-    "TST's filling in of hidden values"
+    "TST's objective: fill in hidden values"
     def __init__(self,
         backbone:TSTEncoder, # The encoder
         space, # The label space
