@@ -47,6 +47,7 @@ def test_what_is_given_wins():
     learn = make_learner(dls, lr=.01, tau=3.)
     learn.fit_recipe(1)
     assert len(learn.recorder.values) == 1 and set(learn.recorder.lrs) == {.01} and (learn.mtcs_loss.alpha, learn.mtcs_loss.tau) == (.1, 3.)
+    with pytest.raises(ValueError, match='n_epoch'): learn.fit_recipe(0)
     assert hasattr(make_learner(dls, sharing='matched'), 'matched_sharing')
     assert not any(isinstance(o, (MTCSLoss,MatchedSharing)) for o in make_learner(make_dls(), sharing=None).cbs)
 

@@ -126,7 +126,7 @@ class MTCSLearner(EncoderLearner):
         "Fit as the recipe of the loaders says: with `fit_one_cycle`, or at a constant learning rate with `fit`"
         recipe = self.dls.recipe
         fit = self.fit_one_cycle if recipe.one_cycle else self.fit
-        return fit(n_epoch or recipe.epochs, self.lr if lr is None else lr, **kwargs)
+        return fit(recipe.epochs if n_epoch is None else n_epoch, self.lr if lr is None else lr, **kwargs)
 
     def _take(self, model, dls):
         "Replace model and loaders by those of other tasks"
@@ -178,12 +178,10 @@ class MTCSLearner(EncoderLearner):
         by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `'paper'`, else by probabilities
     ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
         "Relevance of all labels of different tasks to each other, see `relevance_frame`"
-        return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._printed.relevance, self.bf16)
+        return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
 
     @property
-    def _printed(self):
-        "The `MTCSLoss` of this learner; one with default settings if it trains without"
-        return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())
+    def _paper(self): return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())
 
     def plot_relevance(self,
         task_a:str=None, # Rows: the labels of this task; `None`: the whole label space
@@ -195,7 +193,7 @@ class MTCSLearner(EncoderLearner):
         "`relevance` as a heat map, a frame around what exceeds `tau`"
         for o in (task_a,task_b):
             if o is not None: self.dls.space.task(o) # before anything is computed
-        return plot_relevance(self.relevance(split, by), task_a, task_b, self._printed.tau, ax)
+        return plot_relevance(self.relevance(split, by), task_a, task_b, self._paper.tau, ax)
 
     def plot_training(self,
         history=None, # DataFrame, a row an epoch, as `read_history` gives; `None`: the last fit
