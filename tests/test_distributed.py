@@ -6,6 +6,7 @@ import distributed_fits
 import pandas as pd
 import pytest
 import torch
+import torch._dynamo  # noqa: F401 (what a first step imports: here, and not in every fork)
 from distributed_fits import ALIKE
 from helpers import forked, same
 from tsai_mtcs.cli import main
