@@ -31,7 +31,8 @@ def halved(task, seed):
         at = rng.permutation(np.asarray(task.train)[task.codes[task.train] == o])
         train.extend(at[::2]), test.extend(at[1::2])
     at = np.r_[train, test]
-    return Task(task.name, [np.asarray(task.X[i]) for i in at], [task.y[i] for i in at], splits=(range(len(train)), range(len(train), len(at))))
+    X = [np.asarray(task.X[i]) for i in at]
+    return Task(task.name, X, [task.y[i] for i in at], splits=(range(len(train)), range(len(train), len(at))))
 
 
 def with_rows(site, n):
