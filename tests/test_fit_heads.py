@@ -44,6 +44,13 @@ def test_namesakes_are_found(fitted, sites):
     for _, g in frame.groupby('group'): assert len({meaning[t][label] for t, label in zip(g.task, g.label)}) == 1
 
 
+def test_two_labels_that_exclude_each_other_are_equally_relevant(fitted):
+    A = fitted.shared_heads.relevance
+    assert A[0, 2] == A[1, 3] > .3
+    assert A[0, 3] == A[1, 2] < .1
+    assert A[2, 0] == A[0, 2]
+
+
 def test_saved_exported_and_loaded_answer_alike(fitted, sites, tmp_path):
     o = sites[0][1]
     want = probs(fitted, o)

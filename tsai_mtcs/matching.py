@@ -58,7 +58,7 @@ def relevance(
     $A_{pq} = \min(\varphi_{pq}, \varphi_{qp}) \cdot \mathrm{clip}(\min(\ell_{pq}, \ell_{qp}), 0, 1)$, where $\varphi_{pq}$ is the
     correlation, over the rows of p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ is the mean
     score of q on the rows of p, as a fraction of its mean score on its own rows when each is left out (0: as on other labels' rows).
-    It takes the place of equation 4 of the MTCS paper.
+    It takes the place of equation 4 of the MTCS paper. Between two tasks of two labels it is the mean over both, for they exclude each other.
     """
     offsets,heads = np.cumsum([0]+[o.rows.n_labels for o in ridges]),heads or [o.head for o in ridges]
     correlation,level = (heads[0][0].new_empty(offsets[-1], offsets[-1]) for _ in range(2))
@@ -70,12 +70,20 @@ def relevance(
             for j,s in zip(js, scores.split([len(ridges[j].rows.y) for j in js])):
                 asked = slice(offsets[j], offsets[j+1])
                 correlation[asked,answering],level[asked,answering] = answers.to_rows(ridges[j].rows, s)
-    return _both_ways(correlation, level, offsets).cpu().numpy()
+    return _alike(_both_ways(correlation, level, offsets).cpu().numpy(), offsets)
 
 def _batches(sizes, most=1000):
     "Consecutive numbers, in lists of about `most` rows or labels: many small products are slow, and a single one takes too much memory"
     number = np.cumsum(sizes)//most
     return [np.flatnonzero(number == o) for o in np.unique(number)]
+
+def _alike(A, offsets):
+    "Relevance between tasks of two labels: the two labels exclude each other, so what is found of one holds for the other"
+    first = offsets[:-1][np.diff(offsets) == 2]
+    pair = np.stack((first, first+1), 1).ravel()
+    swapped = np.stack((first+1, first), 1).ravel()
+    A[np.ix_(pair, pair)] = (A[np.ix_(pair, pair)]+A[np.ix_(swapped, swapped)])/2
+    return A
 
 def _both_ways(correlation, level, offsets):
     "The smaller of both directions of relevance for each pair of labels, in place: there may be ten thousand labels"
