@@ -58,7 +58,8 @@ def relevance(
     $A_{pq} = \min(\varphi_{pq}, \varphi_{qp}) \cdot \mathrm{clip}(\min(\ell_{pq}, \ell_{qp}), 0, 1)$, where $\varphi_{pq}$ is the
     correlation, over the rows of p's task, of "the label is p" with the probability of q, and $\ell_{pq}$ is the mean
     score of q on the rows of p, as a fraction of its mean score on its own rows when each is left out (0: as on other labels' rows).
-    It takes the place of equation 4 of the MTCS paper. Between two tasks of two labels it is the mean over both, for they exclude each other.
+    It takes the place of equation 4 of the MTCS paper. Between two tasks of two labels it is the mean over both, for these exclude
+    each other.
     """
     offsets,heads = np.cumsum([0]+[o.rows.n_labels for o in ridges]),heads or [o.head for o in ridges]
     correlation,level = (heads[0][0].new_empty(offsets[-1], offsets[-1]) for _ in range(2))
