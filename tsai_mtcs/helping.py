@@ -62,7 +62,8 @@ def helping_frame(
     for o in found.choices:
         if not o['strength']: continue
         ks = o['tasks']
-        right = held_out_right([rows[k] for k in ks], o['strength'], n_folds, seed, progress, **_within(np.isin(task, ks), ks, **found.known))
+        known = _within(np.isin(task, ks), ks, **found.known)
+        right = held_out_right([rows[k] for k in ks], o['strength'], n_folds, seed, progress, **known)
         together[ks] = right[0]
         gain[np.ix_(ks, ks)] = (right[0]-right[1:]).T
     np.fill_diagonal(gain, np.nan)

@@ -13,7 +13,6 @@ import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay, precision_recall_fscore_support
 
 from .history import name_lines
-from .own_labels import label_array
 from .showing import show_series
 
 # %% ../nbs/07i_inspection.ipynb #5a20db2a
@@ -78,8 +77,8 @@ def losses_frame(
     k = ds.space.task(task)
     names = [*ds.space.specs[k].labels,None]
     loss = np.where(codes < 0, np.nan, -np.log(probs[np.arange(len(codes)),codes].clip(1e-12)))
-    df = pd.DataFrame(dict(row=ds.rows[k], label=label_array([names[i] for i in codes]),
-                           predicted=label_array([names[i] for i in probs.argmax(1)]), probability=probs.max(1), loss=loss))
+    label,predicted = (pd.Series([names[i] for i in o], dtype=object) for o in (codes, probs.argmax(1)))
+    df = pd.DataFrame(dict(row=ds.rows[k], label=label, predicted=predicted, probability=probs.max(1), loss=loss))
     return df.sort_values('loss', ascending=False, ignore_index=True, kind='stable')
 
 def plot_losses(
@@ -89,7 +88,7 @@ def plot_losses(
     **kwargs, # `show_series`'s
 ): # The figure
     "Series as they were measured, under their label, the predicted one and the loss; green where these agree"
-    xs = np.asarray(ds.store.X[ds.space.task(task)][frame.row.to_numpy()])
+    xs = np.asarray(ds.store.X[ds.space.task(task)][frame.row.tolist()])
     titles = [f'label {o.label}, predicted {o.predicted}, loss {o.loss:.2f}' for o in frame.itertuples()]
     return show_series(list(xs), titles, ['green' if o.label == o.predicted else 'firebrick' for o in frame.itertuples()], **kwargs)
 
@@ -161,11 +160,13 @@ def _plot_means(ax, ds, task):
     "The mean series of each label, or of each variable where there are several"
     k = ds.space.task(task)
     x,codes,labels = np.asarray(ds.store.X[k][ds.rows[k]]),ds.targets(k)-ds.space.offsets[k],ds.space.specs[k].labels
-    if x.shape[1] > 1: lines = {f'variable {v}': o for v,o in enumerate(np.nanmean(x, axis=0))}
-    else: lines = {f'label {labels[c]}': np.nanmean(x[codes == c,0], axis=0) for c in np.unique(codes[codes >= 0])}
+    if x.shape[1] > 1: lines = {f'variable {v}': _mean(x[:,v]) for v in range(x.shape[1])}
+    else: lines = {f'label {labels[c]}': _mean(x[codes == c,0]) for c in np.unique(codes[codes >= 0])}
     for o in lines.values(): ax.plot(o, lw=1.5)
     name_lines(ax, list(lines))
     ax.set_ylabel('mean series')
+
+def _mean(x): return pd.DataFrame(x).mean().to_numpy() # of the series that have such a step
 
 def _plot_variables(frame, task):
     fig,ax = plt.subplots(figsize=(6, 1.2+.3*len(frame)), layout='constrained')

@@ -9,7 +9,6 @@ __all__ = ['SHARING', 'MTCSLearner', 'mtcs_splitter', 'sharing_callback', 'mtcs_
 import inspect
 
 import numpy as np
-import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, mk_metric
@@ -21,25 +20,22 @@ from .callback.matched import MatchedSharing
 from .callback.metrics import TaskTally
 from .callback.recorder import NoChoiceOnTest
 from .callback.sharing import MTCSLoss
-from .closed_form import groups_frame, plot_groups, solve_heads
+from .closed_form import groups_frame, plot_groups, solve_heads, training_rows
 from .checks import check_names
 from .data import MultiTaskDataLoaders
-from .datasets import sample_rows
-from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
 from .growing import add_task, with_task
+from .helping import helping_frame, plot_helping
 from .heads import MultiHead, MultiTaskLoss
-from .history import history_frame, plot_training
+from .inspected_learner import InspectedLearner
 from .losses import OwnTaskLoss
 from .metrics import within_tasks
-from .model import MTCSModel, evaluating
+from .model import MTCSModel
 from .optimizers import AdamW
 from .partners import PartnerHead, PartnerLoss, RowOptimizer
-from .showing import show_series
-from .similarity import plot_relevance, relevance_frame
 
 # %% ../nbs/08_learner.ipynb #faf300bd
-class MTCSLearner(EncoderLearner):
+class MTCSLearner(InspectedLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
     shared_heads = None # what `fit_heads` found
     trained_head = None # heads that a fit has trained with the encoder
@@ -68,7 +64,7 @@ class MTCSLearner(EncoderLearner):
         if with_decoded: res.insert(i+2, self.model.space.argmax(res[i], res[i+1]))
         return tuple(res)
 
-    @delegates(EncoderLearner.fit)
+    @delegates(InspectedLearner.fit)
     def fit(self, n_epoch, *args, **kwargs):
         "As fastai's; metrics that were appended see each task by itself too"
         self.metrics = self.metrics
@@ -139,58 +135,22 @@ class MTCSLearner(EncoderLearner):
         "`label_groups` as a picture, see `plot_groups`"
         return plot_groups(self.label_groups(), ax)
 
+    def who_helps_whom(self,
+        n_folds:int=5, # Parts that the training rows are divided into, each held out in turn
+        seed:int=0, # Seed of the division
+    ): # DataFrame, a row a task: rows, accuracy alone and together, and what each other task adds
+        "What each task adds to the accuracy of each other one, on training rows held out, see `helping_frame`"
+        if self.shared_heads is None: self.shared_heads = self._solve()[1]
+        rows,_ = training_rows(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16)
+        return helping_frame(rows, self.shared_heads, self.model.space.names, n_folds, seed)
+
+    def plot_who_helps_whom(self, ax=None, **kwargs):
+        "`who_helps_whom` as a picture, see `plot_helping`"
+        return plot_helping(self.who_helps_whom(**kwargs), ax)
+
     def save_pretrained(self, folder):
         "Save the model without pickle, see `MTCSModel.save_pretrained`"
         return self.model.save_pretrained(folder)
-
-    def show_results(self,
-        ds_idx:int=1, # fastai's number of a loader, where neither `split` nor `dl` says which
-        dl=None, # Loader to show
-        max_n:int=9, # Series to show
-        *,
-        split:str=None, # Split to show: 'train', 'valid' or 'test'; `None`: by `ds_idx`, what a fit validates on
-        task:str=None, # Show this task; `None`: one after the other
-        **kwargs, # `show_series`'s
-    ):
-        "Show series with their label and the predicted one, green where they agree"
-        if dl is None: dl = self.dls[ds_idx] if split is None else self.dls.loader(split)
-        ds = dl.dataset
-        pairs = sample_rows(ds if task is None else ds.only(task), max_n)
-        device = next(self.model.parameters()).device
-        with evaluating(self.model), torch.no_grad():
-            preds = [int(ds.space.argmax(self.model(x.to(device)).cpu(), y.cpu())) for x,y in pairs]
-        truth,guess = ds.space.decode([int(y) for _,y in pairs]),ds.space.decode(preds)
-        return show_series([x[0].cpu() for x,_ in pairs], [f'{name}: {label} / {g}' for (name,label),(_,g) in zip(truth, guess)],
-                           ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
-
-    def relevance(self,
-        split:str='train', # Split whose series are used; the test split isn't for choices, such as which labels to take for one
-        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `'paper'`, else by probabilities
-    ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
-        "Relevance of all labels of different tasks to each other, see `relevance_frame`"
-        return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
-
-    @property
-    def _paper(self): return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())
-
-    def plot_relevance(self,
-        task_a:str=None, # Rows: the labels of this task; `None`: the whole label space
-        task_b:str=None, # Columns: the labels of this one; `None`: the whole label space
-        split:str='train', # Split whose series are used
-        by:str=None, # How relevance is measured; `None`: as in training
-        ax=None, # Where to draw; `None`: a new figure
-    ): # The axes
-        "`relevance` as a heat map, a frame around what exceeds `tau`"
-        for o in (task_a,task_b):
-            if o is not None: self.dls.space.task(o) # before anything is computed
-        return plot_relevance(self.relevance(split, by), task_a, task_b, self._paper.tau, ax)
-
-    def plot_training(self,
-        history=None, # DataFrame, a row an epoch, as `read_history` gives; `None`: the last fit
-        **kwargs, # `plot_training`'s
-    ): # The figure
-        "Losses and the accuracy of each task over epochs"
-        return plot_training(history_frame(self.recorder) if history is None else history, self.dls.space.names, **kwargs)
 
 # %% ../nbs/08_learner.ipynb #83a1ca96
 def mtcs_splitter(model):

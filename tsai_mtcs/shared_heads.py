@@ -7,7 +7,7 @@ __all__ = ['NEAR', 'FIRST', 'DRAW', 'THRESHOLDS', 'STRENGTHS', 'ALONE', 'MOST_RO
            'held_out_losses', 'choose', 'SharedHeads', 'share_heads', 'narrowed']
 
 # %% ../nbs/06d_shared_heads.ipynb #21b3529d
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ class SharedHeads:
     groups:np.ndarray # `(labels,)` number of each label's group, -1 for none
     relevance:np.ndarray # `(labels, labels)`
     choices:list # A dictionary a set of connected tasks: tasks, threshold, strength, held-out loss alone and shared
-    known:dict = field(default_factory=lambda: dict(same=(), never=(), prior=None)) # What was said about labels and tasks beforehand
+    known:dict # What was told of labels and tasks: same, never, prior
 
 def share_heads(
     rows:list, # `Rows` of each task
