@@ -80,7 +80,7 @@ def plot_helping(
     n,top = len(frame),max(np.nanmax(np.abs(gain), initial=0), 1)
     if ax is None: ax = plt.subplots(figsize=np.clip((3+.55*n, 1.8+.4*n), 3.5, 16), layout='constrained')[1]
     im = ax.imshow(np.ma.masked_invalid(gain), cmap='RdBu', vmin=-top, vmax=top, aspect='auto')
-    ax.set_facecolor('whitesmoke') # a task and itself
+    ax.set_facecolor('lightgrey') # a task and itself
     for i,j in np.argwhere(np.abs(gain) >= .05):
         ax.text(j, i, f'{gain[i,j]:+.1f}', ha='center', va='center', fontsize=8, color='white' if abs(gain[i,j]) > .6*top else 'black')
     ax.set_xticks(range(n), frame.index, rotation=90 if n > 4 else 0)
