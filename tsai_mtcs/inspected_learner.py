@@ -11,7 +11,7 @@ import torch
 from .callback.sharing import MTCSLoss
 from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
-from .history import history_frame, plot_training
+from .history import best_epochs, history_frame, plot_training
 from .inspection import losses_frame, occlusion_frame, plot_confusion, plot_losses, plot_occlusion, report_frame, task_answers
 from .model import evaluating
 from .showing import show_series
@@ -146,3 +146,9 @@ class InspectedLearner(EncoderLearner):
     ): # The figure
         "Losses and the accuracy of each task over epochs"
         return plot_training(history_frame(self.recorder) if history is None else history, self.dls.space.names, **kwargs)
+
+    def best_epochs(self,
+        history=None, # DataFrame, a row an epoch, as `read_history` gives; `None`: the last fit
+    ): # DataFrame, a row a task and the mean: epoch, accuracy there, and after the last epoch
+        "When each task was at its best on the validation split, see `best_epochs`"
+        return best_epochs(history_frame(self.recorder) if history is None else history, self.dls.space.names)

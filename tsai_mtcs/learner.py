@@ -28,7 +28,7 @@ from .growing import add_task, with_task
 from .helping import helping_frame, plot_helping
 from .heads import MultiHead, MultiTaskLoss
 from .inspected_learner import InspectedLearner
-from .losses import OwnTaskLoss
+from .losses import OwnTaskLoss, label_weights
 from .metrics import within_tasks
 from .model import MTCSModel
 from .optimizers import AdamW
@@ -119,8 +119,7 @@ class MTCSLearner(InspectedLearner):
         metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
         self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
         self.dls = dls
-        self.loss_func = (MultiTaskLoss(dls.space, loss.reduction, loss.label_smoothing) if isinstance(loss, MultiTaskLoss)
-                          else getattr(loss, 'func', loss))
+        self.loss_func = loss.within(dls.space) if isinstance(loss, MultiTaskLoss) else getattr(loss, 'func', loss)
         self.metrics = metrics
         return self
 
@@ -181,6 +180,8 @@ def mtcs_learner(
     n_layers:int=1, # Layers of each classifier
     arch_config:dict=None, # Arguments of `arch`
     loss_func=None, # Loss over the labels of a task, see `OwnTaskLoss`; `None`: `MultiTaskLoss` (equation 2)
+    class_weights:str=None, # 'balanced': every label of a task counts alike in the loss; `None`: every row
+    task_weights:dict=None, # What tasks count in the loss, `{task: weight}`, 1 for those not named; `None`: all alike
     opt_func=None, # Optimizer; `None`: `AdamW`
     lr:float=1e-3, # Learning rate, as in the paper
     splitter=mtcs_splitter, # Parameter groups: encoder, heads
@@ -191,6 +192,9 @@ def mtcs_learner(
 )->MTCSLearner: # Ready to fit
     "A learner of all tasks of `dls` with the paper's encoder and optimizer (sections 3 and 4.2)"
     share = sharing_callback(sharing, kwargs, partners)
+    weight = label_weights(dls.train_ds, class_weights, task_weights)
+    if weight is not None and loss_func is not None:
+        raise ValueError("expected weights or a `loss_func` of your own, found both; give the weights to that loss")
     check_names(kwargs, inspect.signature(mtcs_learner).parameters, 'mtcs_learner', _OF_SHARING)
     if n_layers > 1 and sharing == 'matched':
         raise ValueError(f"expected linear classifiers, which can be matched, found n_layers={n_layers}; "
@@ -199,7 +203,7 @@ def mtcs_learner(
     backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {}))
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     head = (MultiHead if partners is None else PartnerHead)(dls.space, backbone.feats, n_layers)
-    return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space), lr=lr, splitter=splitter,
+    return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space, weight=weight), lr=lr, splitter=splitter,
                        opt_func=opt_func or (AdamW if partners is None else RowOptimizer),
                        cbs=[tally, *L(share), NoChoiceOnTest(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *getattr(share, 'metrics', ())], **kwargs)
