@@ -52,6 +52,7 @@ from .encoder_learner import *
 from .partners import *
 from .callback.matched import *
 from .growing import add_task, known_labels, remove_task, update_task, with_task
+from .grown_dls import dls_within, with_old_rows
 from .inspection import *
 from .helping import helping_frame, plot_helping
 from .task_view import task_learner

@@ -24,7 +24,8 @@ from .closed_form import groups_frame, plot_groups, solve_heads, training_rows
 from .checks import check_names
 from .data import MultiTaskDataLoaders
 from .encoders import TS2VecEncoder, build_encoder
-from .growing import add_task, with_task
+from .growing import add_task, remove_task, update_task, with_task
+from .grown_dls import dls_within, with_old_rows
 from .helping import helping_frame, plot_helping
 from .heads import MultiHead, MultiTaskLoss
 from .inspected_learner import InspectedLearner
@@ -113,6 +114,23 @@ class MTCSLearner(InspectedLearner):
         "Learn a data set more on the frozen encoder, in seconds; the other tasks' answers stay the same to the bit"
         model = add_task(self.model, task, strength)
         return self._take(model, with_task(self.dls, task))
+
+    def update(self,
+        task, # A `Task` of new rows, under a name that the model knows; labels may be new
+        strength:float=None, # How strongly to draw on the task's old head and on related ones; `None`: chosen on the rows
+    )->'MTCSLearner': # This learner
+        "Learn more rows and labels of a known task, beside those that the loaders have; see `update_task`"
+        self.model.space.task(task.name)
+        whole = with_old_rows(self.dls, task)
+        model = update_task(self.model, whole, strength)
+        return self._take(model, dls_within(self.dls, model.space, whole))
+
+    def remove_task(self,
+        name:str, # The task to give up
+    )->'MTCSLearner': # This learner
+        "Give up a task and its rows; the other tasks' answers stay the same to the bit"
+        model = remove_task(self.model, name)
+        return self._take(model, dls_within(self.dls, model.space))
 
     def _take(self, model, dls):
         "Continue with a model of other tasks, and their loaders"
