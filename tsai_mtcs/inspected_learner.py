@@ -119,7 +119,7 @@ class InspectedLearner(EncoderLearner):
                            ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
 
     def relevance(self,
-        split:str='train', # Split whose series are used; the test split isn't for choices, such as which labels to take for one
+        split:str='train', # Split whose series are used; choose nothing, such as which labels to merge, by the test split
         by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `'paper'`, else by probabilities
     ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
         "Relevance of all labels of different tasks to each other, see `relevance_frame`"
