@@ -166,7 +166,7 @@ MOST_STEPS = 10**6 # that series are resampled to
 def common_steps(
     lens, # Steps of a typical series of each task
 )->int: # 0: none
-    "The length at which tasks are compared: the median, where lengths differ by less than a factor of two, as where sites measure at other rates"
+    "The length at which tasks are compared: the median, where lengths differ by less than twofold, as where sites measure at other rates"
     return int(np.median(lens)) if min(lens) < max(lens) < 2*min(lens) else 0
 
 class KernelEncoder(nn.Module):
