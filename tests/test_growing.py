@@ -179,3 +179,62 @@ def test_a_learner_takes_on_a_task(loss_func, tmp_path):
     assert (again.predict(new.X, 'new')[1] == learn.predict(new.X, 'new')[1]).all()
     learn.fit(1, 1e-3)
     assert learn.validate_tasks().accuracy['new'] > .8
+
+
+class TestLearner:
+    "What changes in a learner, and what doesn't"
+    def kernels(self, sites):
+        dls = MultiTaskDataLoaders.from_tasks(sites, device='cpu', bs=8)
+        return quiet(mtcs_learner(dls, KernelEncoder, arch_config=dict(n_kernels=420, parts='minirocket'))).fit_heads()
+
+    def test_more_rows_and_a_new_label(self, sites):
+        learn = self.kernels(sites)
+        want = learn.predict(sites[1].X[:9], 'south')[1]
+        new = site('north', dict(smooth='sine', jagged='square'), train=24, test=12, seed=8)
+        learn.update(new)
+        assert np.array_equal(learn.predict(sites[1].X[:9], 'south')[1], want)
+        assert learn.dls.space.specs[0].labels == ('humming','jagged','smooth','stuck') == learn.model.space.specs[0].labels
+        assert [len(o.dataset.rows[0]) for o in (learn.dls.train, learn.dls.test)] == [72,60]
+        assert [len(o.dataset.rows[1]) for o in (learn.dls.train, learn.dls.test)] == [48,48]
+        assert learn.dls.decode(learn.dls.train_ds.targets(1)) == [('south', sites[1].y[i]) for i in sites[1].train]
+        assert learn.dls.decode(learn.dls.train_ds.targets(0))[-24:] == [('north', new.y[i]) for i in new.train]
+        assert learn.validate_tasks().rows.tolist()[:2] == [60,48]
+
+    def test_learns_from_old_rows_too(self, sites):
+        few,many = (site('north', KINDS['north'], train=n, seed=i) for i,n in ((3,6),(4,60)))
+        learn = self.kernels([few, sites[1]])
+        before = learn.validate_tasks().accuracy['north']
+        learn.update(Task('north', many.X[many.train], many.y[many.train], splits='train'))
+        assert learn.validate_tasks().accuracy['north'] >= before and len(learn.dls.train_ds.rows[0]) == 66
+        assert learn.validate_tasks().rows['north'] == 48
+
+    def test_a_task_is_given_up(self, sites):
+        learn = self.kernels(sites)
+        want = learn.predict(sites[1].X[:9], 'south')[1]
+        learn.remove_task('north')
+        assert np.array_equal(learn.predict(sites[1].X[:9], 'south')[1], want)
+        assert learn.dls.space.names == learn.model.space.names == ('south',) and len(learn.dls.train_ds) == 48
+        assert learn.dls.decode(learn.dls.test.dataset.targets(0)) == [('south', sites[1].y[i]) for i in sites[1].test]
+        with pytest.raises(ValueError, match="'south' is the model's only task"): learn.remove_task('south')
+
+    def test_training_goes_on(self):
+        learn = quiet_learner()
+        learn.fit(1)
+        learn.update(synth_task('waves', dict(sine='sine', fast='fast'), n=24, seed=9))
+        learn.fit(1)
+        assert learn.fit_heads().validate_tasks().rows.tolist()[:2] == [24,16]
+        learn.remove_task('machine')
+        learn.fit(1)
+        assert list(learn.validate_tasks().index) == ['waves','mean']
+
+    def test_says_what_is_wrong(self, sites):
+        learn = quiet_learner()
+        for f in (lambda: learn.update(synth_task('pump', dict(a='sine'))), lambda: learn.remove_task('pump')):
+            with pytest.raises(ValueError, match="there is no task 'pump'; known: waves, machine"): f()
+        assert learn.dls.space.names == ('waves','machine')
+
+    def test_validation_rows_stay_held_out(self):
+        learn = quiet_learner(dls=MultiTaskDataLoaders.from_tasks(synth_tasks(), device='cpu', valid_pct=.25, bs=16))
+        held = len(learn.dls.valid.dataset.rows[0])
+        learn.update(synth_task('waves', dict(sine='sine', square='square'), n=24, seed=9))
+        assert len(learn.dls.valid.dataset.rows[0]) == held and not learn.dls.monitors_test

@@ -41,6 +41,8 @@ from .callback.bf16 import *
 from .rng import *
 from .callback.checkpoint import *
 from .callback.averaging import *
+from .callback.balancing import LossBalancing
+from .callback.surgery import GradientSurgery
 from .callback.distributed import *
 from .svm import *
 from .evaluation import *
@@ -51,6 +53,11 @@ from .encoder_learner import *
 from .partners import *
 from .callback.matched import *
 from .growing import add_task, known_labels, remove_task, update_task, with_task
+from .grown_dls import dls_within, with_old_rows
+from .inspection import *
+from .helping import helping_frame, plot_helping
+from .task_view import task_learner
+from .inspected_learner import *
 from .learner import *
 from .estimator import MTCSClassifier
 from .selfsup.pretext import *

@@ -124,7 +124,8 @@ def plot_groups(
     for o in frame.itertuples(): strength[o.group,tasks.index(o.task)] = o.strength
     if ax is None: ax = plt.subplots(figsize=np.clip((2+.75*len(tasks), 1.4+.3*n), 3, 18), layout='constrained')[1]
     if not n:
-        ax.set_title('no labels of different tasks are taken to mean the same')
+        ax.set_axis_off()
+        ax.text(.5, .5, 'no labels of different tasks\nare taken to mean the same', ha='center', va='center', transform=ax.transAxes)
         return ax
     im = ax.pcolormesh(np.arange(len(tasks)+1)-.5, np.arange(n+1)-.5, np.ma.masked_invalid(strength), cmap='Blues', vmin=0, vmax=1,
                        edgecolors='white', lw=1)

@@ -19,7 +19,7 @@ from .loader import INSTEAD, MultiTaskDL, augmentation
 from .near_copies import warn_of_copies
 from .own_labels import as_labels
 from .recipes import Recipe, as_recipe
-from .schedules import batch_counts
+from .schedules import batch_counts, schedule_of
 from .series import TaskWarning
 from .tasks import Task, hold_out
 
@@ -48,7 +48,7 @@ class MultiTaskDataLoaders(DataLoaders):
         bs:int=None, # Rows of a training batch; `None`: the recipe's, 32
         val_bs:int=None, # Rows of a validation batch; `None`: twice `bs`
         valid_pct:float=0., # Fraction of the training rows to hold out where a task has no validation split; 0: none, as in the paper
-        schedule:str=None, # How batches are distributed among tasks, one of `SCHEDULES`; `None`: the recipe's, 'uniform' by default
+        schedule=None, # How batches are distributed: one of `SCHEDULES`, or weights `{task: weight}`; `None`: the recipe's, 'uniform'
         temperature:float=2., # For the schedule 'temperature'
         steps:int=None, # Training batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the held-out part and of the order of the batches
@@ -69,7 +69,8 @@ class MultiTaskDataLoaders(DataLoaders):
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         store = SeriesStore.from_tasks(tasks)
         train,valid,test = (MultiTaskDataset(store, [getattr(o, split) for o in tasks], split) for split in SPLITS)
-        batch_counts([1], bs, schedule, temperature) # raises for wrong settings before anything is read
+        weights = schedule_of(schedule, store.space.names)
+        batch_counts([1]*len(tasks), bs, weights, temperature) # raises for wrong settings before anything is read
         if check_copies: warn_of_copies(tasks)
         tfms = augmentation(after_batch, batch_tfms)
         common = dict(seed=seed, num_workers=num_workers, after_batch=tfms, pin_memory=pin_memory, timeout=timeout)

@@ -74,9 +74,12 @@ class MultiTaskLoss(nn.Module):
         space:LabelSpace, # The label space
         reduction:str='mean', # 'mean', 'sum' or 'none' over the batch
         label_smoothing:float=0., # Fraction of the probability spread over the labels of the task
+        weight:torch.Tensor=None, # `(labels,)` what a row counts by its label, see `label_weights`; `None`: 1
     ):
         super().__init__()
-        self.space,self.reduction,self.label_smoothing = space,reduction,label_smoothing
+        self.space,self.reduction,self.label_smoothing,self.weight = space,reduction,label_smoothing,weight
+        if weight is not None and weight.shape != (len(space),):
+            raise ValueError(f"expected a weight for each of {len(space)} labels, found shape {tuple(weight.shape)}")
 
     def forward(self, logits, y):
         own,first = self.space.logits_of(logits, y)
@@ -86,8 +89,17 @@ class MultiTaskLoss(nn.Module):
             even = -logp.masked_fill(logp.isinf(), 0).sum(1)/self.space.size[y.clamp(min=0)]
             loss = (1-self.label_smoothing)*loss+self.label_smoothing*even
         loss = torch.where(known, loss, 0)
+        if self.weight is not None: loss = loss*self.weight.to(loss)[y.clamp(min=0)] # not divided by the batch's: a task's would cancel out
         if self.reduction == 'none': return loss
         return loss.sum() if self.reduction == 'sum' else loss.sum()/known.sum().clamp(min=1)
+
+    def within(self,
+        space:LabelSpace, # Another label space
+    )->'MultiTaskLoss':
+        "The same loss of other tasks; labels that are new count 1"
+        known = None if self.weight is None else dict(zip(self.space.vocab, self.weight.tolist()))
+        weight = None if known is None else torch.tensor([known.get(o, 1.) for o in space.vocab])
+        return type(self)(space, self.reduction, self.label_smoothing, weight)
 
     def activation(self, logits):
         "Probabilities `(bs, labels)`: a distribution a task"

@@ -9,7 +9,6 @@ __all__ = ['MTCSLearner', 'mtcs_splitter', 'mtcs_learner']
 import inspect
 
 import numpy as np
-import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, mk_metric
@@ -20,26 +19,23 @@ from fastprogress.fastprogress import progress_bar
 from .callback.choice import OF_SHARING, sharing_callback
 from .callback.metrics import TaskTally
 from .callback.recorder import NoChoiceOnTest
-from .callback.sharing import MTCSLoss
-from .closed_form import groups_frame, plot_groups, solve_heads
+from .closed_form import groups_frame, plot_groups, solve_heads, training_rows
 from .checks import check_names
 from .data import MultiTaskDataLoaders
-from .datasets import sample_rows
-from .encoder_learner import EncoderLearner
 from .encoders import TS2VecEncoder, build_encoder
-from .growing import add_task, with_task
+from .growing import add_task, remove_task, update_task, with_task
+from .grown_dls import dls_within, with_old_rows
+from .helping import helping_frame, plot_helping
 from .heads import MultiHead, MultiTaskLoss
-from .history import history_frame, plot_training
-from .losses import OwnTaskLoss
+from .inspected_learner import InspectedLearner
+from .losses import OwnTaskLoss, label_weights
 from .metrics import within_tasks
-from .model import MTCSModel, evaluating
+from .model import MTCSModel
 from .optimizers import AdamW
 from .partners import PartnerHead, RowOptimizer
-from .showing import show_series
-from .similarity import plot_relevance, relevance_frame
 
 # %% ../nbs/08_learner.ipynb #faf300bd
-class MTCSLearner(EncoderLearner):
+class MTCSLearner(InspectedLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
     shared_heads = None # what `fit_heads` found
     trained_head = None # heads that a fit has trained with the encoder
@@ -68,7 +64,7 @@ class MTCSLearner(EncoderLearner):
         if with_decoded: res.insert(i+2, self.model.space.argmax(res[i], res[i+1]))
         return tuple(res)
 
-    @delegates(EncoderLearner.fit)
+    @delegates(InspectedLearner.fit)
     def fit(self, n_epoch, *args, **kwargs):
         "As fastai's `fit`; metrics that were appended since are computed for each task, too"
         self.metrics = self.metrics
@@ -118,6 +114,23 @@ class MTCSLearner(EncoderLearner):
         model = add_task(self.model, task, strength)
         return self._take(model, with_task(self.dls, task))
 
+    def update(self,
+        task, # A `Task` of new rows, under a name that the model knows; labels may be new
+        strength:float=None, # How strongly to draw on the task's old head and on related ones; `None`: chosen on the rows
+    )->'MTCSLearner': # This learner
+        "Learn more rows and labels of a known task, beside those that the loaders have; see `update_task`"
+        self.model.space.task(task.name)
+        whole = with_old_rows(self.dls, task)
+        model = update_task(self.model, whole, strength)
+        return self._take(model, dls_within(self.dls, model.space, whole))
+
+    def remove_task(self,
+        name:str, # The task to give up
+    )->'MTCSLearner': # This learner
+        "Give up a task and its rows; the other tasks' answers stay the same to the bit"
+        model = remove_task(self.model, name)
+        return self._take(model, dls_within(self.dls, model.space))
+
     def fit_recipe(self,
         n_epoch:int=None, # Epochs; `None`: the recipe's
         lr:float=None, # Learning rate; `None`: the learner's
@@ -133,8 +146,7 @@ class MTCSLearner(EncoderLearner):
         metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
         self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
         self.dls = dls
-        self.loss_func = (MultiTaskLoss(dls.space, loss.reduction, loss.label_smoothing) if isinstance(loss, MultiTaskLoss)
-                          else getattr(loss, 'func', loss))
+        self.loss_func = loss.within(dls.space) if isinstance(loss, MultiTaskLoss) else getattr(loss, 'func', loss)
         self.metrics = metrics
         return self
 
@@ -149,58 +161,22 @@ class MTCSLearner(EncoderLearner):
         "`label_groups` as a picture, see `plot_groups`"
         return plot_groups(self.label_groups(), ax)
 
+    def who_helps_whom(self,
+        n_folds:int=5, # Parts that the training rows are divided into, each held out in turn
+        seed:int=0, # Seed of the division
+    ): # DataFrame, a row a task: rows, accuracy alone and together, and what each other task adds
+        "What each task adds to the accuracy of each other one, on training rows held out, see `helping_frame`"
+        if self.shared_heads is None: self.shared_heads = self._solve()[1]
+        rows,_ = training_rows(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16)
+        return helping_frame(rows, self.shared_heads, self.model.space.names, n_folds, seed)
+
+    def plot_who_helps_whom(self, ax=None, **kwargs):
+        "`who_helps_whom` as a picture, see `plot_helping`"
+        return plot_helping(self.who_helps_whom(**kwargs), ax)
+
     def save_pretrained(self, folder):
         "Save the model without pickle, see `MTCSModel.save_pretrained`"
         return self.model.save_pretrained(folder)
-
-    def show_results(self,
-        ds_idx:int=1, # fastai's number of a loader, where neither `split` nor `dl` says which
-        dl=None, # Loader to show
-        max_n:int=9, # Series to show
-        *,
-        split:str=None, # Split to show: 'train', 'valid' or 'test'; `None`: by `ds_idx`, what a fit validates on
-        task:str=None, # Show this task; `None`: one after the other
-        **kwargs, # `show_series`'s
-    ):
-        "Show series with their label and the predicted one, green where they agree"
-        if dl is None: dl = self.dls[ds_idx] if split is None else self.dls.loader(split)
-        ds = dl.dataset
-        pairs = sample_rows(ds if task is None else ds.only(task), max_n)
-        device = next(self.model.parameters()).device
-        with evaluating(self.model), torch.no_grad():
-            preds = [int(ds.space.argmax(self.model(x.to(device)).cpu(), y.cpu())) for x,y in pairs]
-        truth,guess = ds.space.decode([int(y) for _,y in pairs]),ds.space.decode(preds)
-        return show_series([x[0].cpu() for x,_ in pairs], [f'{name}: {label} / {g}' for (name,label),(_,g) in zip(truth, guess)],
-                           ['green' if t == g else 'firebrick' for t,g in zip(truth, guess)], **kwargs)
-
-    def relevance(self,
-        split:str='train', # Split whose series are used; choose nothing, such as which labels to merge, by the test split
-        by:str=None, # How relevance is measured, see `label_relevance`; `None`: as in training with `'paper'`, else by probabilities
-    ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
-        "Relevance of all labels of different tasks to each other, see `relevance_frame`"
-        return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
-
-    @property
-    def _paper(self): return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())
-
-    def plot_relevance(self,
-        task_a:str=None, # Rows: the labels of this task; `None`: the whole label space
-        task_b:str=None, # Columns: the labels of this one; `None`: the whole label space
-        split:str='train', # Split whose series are used
-        by:str=None, # How relevance is measured; `None`: as in training
-        ax=None, # Where to draw; `None`: a new figure
-    ): # The axes
-        "`relevance` as a heat map, a frame around what exceeds `tau`"
-        for o in (task_a,task_b):
-            if o is not None: self.dls.space.task(o) # before anything is computed
-        return plot_relevance(self.relevance(split, by), task_a, task_b, self._paper.tau, ax)
-
-    def plot_training(self,
-        history=None, # DataFrame, a row an epoch, as `read_history` gives; `None`: the last fit
-        **kwargs, # `plot_training`'s
-    ): # The figure
-        "Losses and the accuracy of each task over epochs"
-        return plot_training(history_frame(self.recorder) if history is None else history, self.dls.space.names, **kwargs)
 
 # %% ../nbs/08_learner.ipynb #83a1ca96
 def mtcs_splitter(model):
@@ -216,6 +192,8 @@ def mtcs_learner(
     n_layers:int=1, # Layers of each classifier
     arch_config:dict=None, # Arguments of `arch`
     loss_func=None, # Loss over the labels of a task, see `OwnTaskLoss`; `None`: `MultiTaskLoss` (equation 2)
+    class_weights:str=None, # 'balanced': every label of a task counts alike in the loss; `None`: every row
+    task_weights:dict=None, # What tasks count in the loss, `{task: weight}`, 1 for those not named; `None`: all alike
     opt_func=None, # Optimizer; `None`: `AdamW`
     lr:float=None, # Learning rate; `None`: the recipe's, 1e-3
     splitter=mtcs_splitter, # Parameter groups: encoder, heads
@@ -226,13 +204,16 @@ def mtcs_learner(
 )->MTCSLearner: # Ready to fit
     "A learner of all tasks of `dls` with the paper's encoder and optimizer (sections 3 and 4.2)"
     sharer = sharing_callback(sharing, kwargs, dls.recipe, partners)
+    weight = label_weights(dls.train_ds, class_weights, task_weights)
+    if weight is not None and loss_func is not None:
+        raise ValueError("expected weights or a `loss_func` of your own, found both; give the weights to that loss")
     check_names(kwargs, inspect.signature(mtcs_learner).parameters, 'mtcs_learner',
                 OF_SHARING | dict(recipe="it is an argument of the loaders, from_tasks(tasks, recipe='paper')"))
     specs,tally = dls.space.specs,TaskTally()
     backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {}))
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     head = (MultiHead if partners is None else PartnerHead)(dls.space, backbone.feats, n_layers)
-    return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space), splitter=splitter,
+    return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space, weight=weight), splitter=splitter,
                        lr=dls.recipe.lr if lr is None else lr,
                        opt_func=opt_func or (AdamW if partners is None else RowOptimizer),
                        cbs=[tally, *L(sharer), NoChoiceOnTest(), *L(cbs)],

@@ -19,7 +19,7 @@ from tsai.data.core import TSTensor
 
 from .checks import check_names
 from .datasets import MultiTaskDataset, sample_rows
-from .schedules import batch_counts, epoch_plan, shared_steps
+from .schedules import batch_counts, epoch_plan, schedule_of, shared_steps
 from .showing import show_series
 
 # %% ../nbs/02d_loader.ipynb #c7d671a8
@@ -53,7 +53,7 @@ class MultiTaskDL(TfmdDL):
         dataset:MultiTaskDataset, # Rows of one split
         bs:int=32, # Rows of a batch
         shuffle:bool=False, # Draw the batches by `schedule`; `False`: every row once, in order
-        schedule:str='uniform', # One of `SCHEDULES`
+        schedule='uniform', # One of `SCHEDULES`, or weights `{task: weight}`
         temperature:float=2., # For the schedule 'temperature'
         steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the loader's own random numbers
@@ -79,11 +79,13 @@ class MultiTaskDL(TfmdDL):
     @property
     def vocab(self): return CategoryMap(self.space.vocab, sort=False)
     @property
+    def _schedule(self): return schedule_of(self.schedule, self.space.names)
+    @property
     def _n(self): return [len(o) for o in self.dataset.rows]
 
     def __len__(self):
         if not self.shuffle: return len(range(self.rank, sum(math.ceil(n/self.bs) for n in self._n), self.world))
-        return math.ceil(batch_counts(self._n, self.bs, self.schedule, self.temperature, steps=self.steps).sum()/self.world)
+        return math.ceil(batch_counts(self._n, self.bs, self._schedule, self.temperature, steps=self.steps).sum()/self.world)
     def get_idxs(self): return list(range(len(self)))
     def sample(self): return range(self.offs, len(self), self.num_workers) # the batches that are a worker process's
     def create_batches(self, samps):
@@ -103,7 +105,7 @@ class MultiTaskDL(TfmdDL):
         if not self.shuffle: plan = [(k, r) for k,n in enumerate(self._n) if n for r in np.split(np.arange(n), range(self.bs, n, self.bs))]
         else:
             self.dataset.need_rows()
-            plan = epoch_plan(self._n, self.bs, self.schedule, self.temperature, (self.seed, self.epoch), self.steps)
+            plan = epoch_plan(self._n, self.bs, self._schedule, self.temperature, (self.seed, self.epoch), self.steps)
             self.epoch += 1
         self.plan = self.own(plan, self.rank, self.world)
 

@@ -123,6 +123,7 @@ class SharedHeads:
     groups:np.ndarray # `(labels,)` number of each label's group, -1 for none
     relevance:np.ndarray # `(labels, labels)`
     choices:list # A dictionary a set of connected tasks: tasks, threshold, strength, held-out loss alone and shared
+    known:dict # What was told of labels and tasks: same, never, prior
 
 def share_heads(
     rows:list, # `Rows` of each task
@@ -138,7 +139,8 @@ def share_heads(
     ridges = [Ridge(o) for o in rows]
     A,tree = find_groups(ridges, same, never, prior)
     groups,tasks = cut_groups(tree, THRESHOLDS[0]),np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], np.full(len(groups), -1), A, [])
+    out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], np.full(len(groups), -1), A, [],
+                      dict(same=same, never=never, prior=prior))
     for ks in progress(list(_connected(groups, tasks))):
         labels = np.isin(tasks, ks)
         known = _within(labels, ks, same, never, prior)

@@ -50,7 +50,7 @@ def plot_relevance(
     values = R.loc[rows,cols].to_numpy()
     within = rows.get_level_values(0).to_numpy()[:,None] == cols.get_level_values(0).to_numpy()
     shown = ~within & (np.triu(np.ones_like(within)) > 0 if half else True)
-    ax = _axes(values.shape, ax)
+    ax = _axes(values.shape, ax, max(map(len, rows.unique(0))) if half else 0)
     ax.set_aspect('equal' if half else 'auto')
     top = max(2*tau, np.quantile(values, .99))
     im = ax.imshow(np.ma.masked_where(~shown, values), cmap='Blues', vmin=0, vmax=top, aspect=ax.get_aspect())
@@ -64,10 +64,10 @@ def plot_relevance(
 # %% ../nbs/10_similarity.ipynb #363f700b
 FEW = 48 # labels whose names can be read on an axis
 
-def _axes(shape, ax):
-    "The axes, or new ones that fit so many labels"
+def _axes(shape, ax, name=0):
+    "The axes, or new ones that fit so many labels, and so many letters to their left"
     if ax is not None: return ax
-    height,width = np.clip([2.2+.3*shape[0], 2.2+.3*shape[1]], 4.2, 14)
+    height,width = np.clip([2.2+.3*shape[0], 2.2+.3*shape[1]], 4.2, 14)+[0,.07*name]
     return plt.subplots(figsize=(width,height), layout='constrained')[1]
 
 def _blocks(index):

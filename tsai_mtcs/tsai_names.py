@@ -24,24 +24,13 @@ class TsaiNames:
         if with_decoded: res[i+2] = [label for _,label in self.dls.decode(res[i+2])]
         return tuple(res)
 
-    def top_losses(self, X, y, k=9, largest=True, bs=64, task=None):
-        "The `k` largest losses of labelled series, and their rows"
-        losses = self.get_X_preds(X, y, bs=bs, with_loss=True, task=task)[-1]
-        values,rows = losses.topk(min(k or len(losses), len(losses)), largest=largest)
-        return values,rows.tolist()
-
-    def plot_top_losses(self, X, y, k=9, largest=True, bs=64, task=None, **kwargs):
-        "Show the series with the largest losses"
-        rows = self.top_losses(X, y, k, largest, bs, task)[1]
-        dl = self.dls.test_dl([X[i] for i in rows], self._task_named(task), y=[y[i] for i in rows], bs=len(rows))
-        dl.show_batch(dl.one_batch(), max_n=len(rows), **kwargs)
-
 # %% ../nbs/07e_tsai_names.ipynb #a121e488
 _INSTEAD = dict(
-    feature_importance="measure it on one task: shuffle a variable of X and compare the accuracy of learn.predict(X, task=…)",
-    step_importance="measure it on one task: shuffle time steps of X and compare the accuracy of learn.predict(X, task=…)",
-    show_probas="use learn.predict(X, task=…), which gives labels and probabilities, or learn.show_results(task=…)",
-    plot_confusion_matrix="use ClassificationInterpretation.from_learner(learn, dl=learn.dls[task].valid).plot_confusion_matrix()",
+    feature_importance="use learn.for_task(task).feature_importance(), or learn.occlusion(task, by='variable')",
+    step_importance="use learn.for_task(task).step_importance(), or learn.occlusion(task)",
+    show_probas="use learn.for_task(task).show_probas()",
+    plot_confusion_matrix="use learn.plot_confusion(task)",
+    top_losses="use learn.for_task(task).top_losses(X, y)", plot_top_losses="use learn.for_task(task).plot_top_losses(X, y)",
     calibrate_model="calibrate the probabilities of learn.predict(X, task=…), for example with scikit-learn",
     save_all="use learn.save_pretrained(folder), or learn.export and load_learner",
     transform="transform the series before making the tasks", inverse_transform="transform the series before making the tasks",
