@@ -7,13 +7,18 @@ __all__ = ['DEMO', 'train', 'evaluate', 'groups', 'demo', 'make_parser', 'main']
 
 # %% ../nbs/30_cli.ipynb #cfbfe1ca
 import argparse, os, sys, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
+from . import __version__
 from .bench.cli import add_commands
 from .cli_add import add_command
+from .cli_folder import begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
-from .cli_run import SETTINGS, check_settings, check_sources, load_tasks, read_run, write_run, write_text
+from .cli_info import info_commands
+from .cli_run import SETTINGS, check_settings, check_sources, encoder_of, load_tasks, read_run, write_text
+from .cli_tables import json_text, text_table
 from .cli_use import use_commands
 from .files import write_whole
 from .headers import read_description
@@ -27,8 +32,9 @@ def _make_learner(run, folder):
     dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'],
                                           path=folder)
     set_seed(run['seed'])
-    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
-    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
+    encoder = encoder_of(run['arch'])
+    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'], **encoder)
+    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None, **encoder)
 
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):
@@ -39,13 +45,17 @@ def train(args):
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
     run = read_run(folder) if args.resume else check_settings({o: getattr(args, o) for o in SETTINGS})
     check_sources(run['tasks'], run['archive'], run['data'])
+    from tsai_mtcs.callback.log import log_lines
     rank = int(os.environ.get('RANK', 0))
-    with nullcontext() if rank else locked(folder), _no_trace_of_failure(folder):
-        _check_free(folder, args)
+    with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
+        if not (args.resume or args.overwrite): check_free(folder)
         learn = _make_learner(run, folder)
         with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
-            if not rank: _start(folder, run, args.resume)
-            _fit(learn, run, folder/'checkpoint.pt', args.resume)
+            if not rank:
+                begin(folder, run, args.resume)
+                log_lines(learn)
+            if run['arch'] == 'kernels': learn.fit_heads()
+            else: _fit(learn, run, folder/'checkpoint.pt', args.resume)
         if rank: return
         learn.save_pretrained(folder)
         _picture_run(learn, folder)
@@ -55,53 +65,36 @@ def _fit(learn, run, path, resume):
     "Fit with a checkpoint after every epoch, from the last one if asked to"
     from tsai_mtcs.all import Checkpoint
     start = learn.resume(path) if resume and path.exists() else 0
+    if start: print(f"Epochs done: {start} of {run['epochs']}; left: {run['epochs']-start}", flush=True)
     fit = learn.fit_one_cycle if run['fit'] == 'one_cycle' else learn.fit
     try: fit(run['epochs'], run['lr'], start_epoch=start, cbs=Checkpoint(path))
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
 
-# %% ../nbs/30_cli.ipynb #5a1e0003
-# What a run leaves, beside run.json.
-_FILES = ('checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png','results.csv')
-
-def _check_free(folder, args):
-    "Raise `FileExistsError` for a folder in which something was trained, unless that is to go on or to be overwritten"
-    if args.resume or args.overwrite or not any((folder/o).exists() for o in _FILES): return
-    raise FileExistsError(f"{folder} holds a run already; continue it with --resume, replace it with --overwrite, or name another folder")
-
-def _start(folder, run, resume):
-    "Clear away what processes left that were killed, and all of a run that is replaced; then keep the settings"
-    for o in folder.glob('.*.part'): o.unlink()
-    if resume: return
-    for o in _FILES: (folder/o).unlink(missing_ok=True)
-    write_run(folder, run)
-
-@contextmanager
-def _no_trace_of_failure(folder):
-    "Where an error comes before the first checkpoint, the folder is left as if nothing had been asked for"
-    try: yield
-    except Exception:
-        if not any((folder/o).exists() for o in _FILES): (folder/'run.json').unlink(missing_ok=True)
-        raise
-
 # %% ../nbs/30_cli.ipynb #d0217f5d
 def _picture_run(learn, folder):
-    "The record of a run as a table, and two pictures"
-    from tsai_mtcs.all import read_history
-    history = read_history(folder/'checkpoint.pt')
-    write_text(folder/'history.csv', history.to_csv(index=False))
-    for name,fig in (('training', learn.plot_training(history)), ('relevance', learn.plot_relevance().figure)):
+    "The record of a run as a table, and two pictures; of an encoder that isn't trained there is one of them"
+    pictures = dict(relevance=learn.plot_relevance().figure)
+    if (folder/'checkpoint.pt').exists():
+        from tsai_mtcs.all import read_history
+        history = read_history(folder/'checkpoint.pt')
+        write_text(folder/'history.csv', history.to_csv(index=False))
+        pictures['training'] = learn.plot_training(history)
+    for name,fig in pictures.items():
         with write_whole(folder/f'{name}.png') as f: fig.savefig(f, format='png', dpi=150)
 
 # %% ../nbs/30_cli.ipynb #b544b875
 def _trained_learner(folder):
     "The learner of a run, with the weights of its saved model"
     run,_ = read_run(folder),read_description(folder) # both are there, before anything is imported to use them
-    from tsai_mtcs.all import MTCSModel
+    from tsai_mtcs.all import MTCSModel, MultiHead
     model = MTCSModel.from_pretrained(folder)
     learn = _make_learner(run, folder)
     if model.space.vocab != learn.dls.space.vocab:
         raise ValueError(f"the data sets have other labels than the model in {folder} was trained on; train it again")
-    try: learn.model.load_state_dict(model.state_dict())
+    try:
+        if model.head.config != learn.model.head.config: # solved in closed form, they have a bias
+            learn.model.head = MultiHead(learn.model.space, **model.head.config).to(model.head.weight)
+        learn.model.load_state_dict(model.state_dict())
     except RuntimeError as e:
         raise ValueError(f"the model in {folder} is not the one that its run.json describes; train it again "
                          f"({str(e).splitlines()[0]})") from None
@@ -115,8 +108,9 @@ def evaluate(args):
     with learn.no_bar():
         table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.evaluate(args.classifier, n_jobs=args.n_jobs)})
     write_text(folder/'results.csv', table.to_csv())
-    print(table.to_string(float_format='{:.3f}'.format))
-    print(f"Accuracy on the test splits; the table is in {folder/'results.csv'}, the pictures beside it")
+    if args.json: return print(json_text(table.to_dict('index')))
+    print(text_table(['task', *table], [[name, *row] for name,row in zip(table.index, table.values.tolist())]))
+    print(f"Accuracy on the test splits, also in {folder/'results.csv'}")
 
 def groups(args):
     "Print which labels of which tasks a run takes to mean the same"
@@ -131,7 +125,7 @@ def demo(args):
     table,learn = _sites_demo()
     settings = {o: default for o,(default,*_) in SETTINGS.items()} | DEMO
     train(argparse.Namespace(**settings, out=args.out, resume=False, overwrite=True))
-    evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None))
+    evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None, json=False))
     _write_sites(Path(args.out), table, learn)
 
 def _sites_demo():
@@ -139,7 +133,7 @@ def _sites_demo():
     from tsai_mtcs.all import bundled_tasks, compare_sites, deal_sites
     print("Four sites, five series a label each, and labels that nobody has matched (OSULeaf):")
     table,learn = compare_sites(*deal_sites(*bundled_tasks('OSULeaf'), n=4, rows=5))
-    print(table.to_string(float_format='{:.3f}'.format))
+    print(text_table([table.index.name or '', *table], [[name, *row] for name,row in zip(table.index, table.values.tolist())]))
     print(f"The model found {learn.label_groups().group.nunique()} groups of labels that mean the same; the data set has 6 labels\n\n"
           "Six data sets of different kinds, one model:", flush=True)
     return table,learn
@@ -157,6 +151,7 @@ _EXAMPLES = """examples:
   mtcs train --data pump.csv,bearings --out run
   mtcs train --resume --out run
   mtcs evaluate run
+  mtcs info run
   mtcs groups run
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
@@ -164,15 +159,19 @@ _EXAMPLES = """examples:
   mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
+_QUIET = ('demo','train','evaluate','embed','add','benchmark','reproduce')
+
 def make_parser():
     "The parser of the `mtcs` command"
     style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser('mtcs', description='One model that learns from many labelled time-series data sets at once.',
                                      epilog=_EXAMPLES, **style)
+    parser.add_argument('--version', action='version', version=f'mtcs {__version__}')
     commands = parser.add_subparsers(required=True, metavar='command')
     def command(f, example):
         sub = commands.add_parser(f.__name__, help=f.__doc__, description=f.__doc__, epilog=f'example:\n  {example}', **style)
         sub.set_defaults(command=f)
+        if f.__name__ in _QUIET: sub.add_argument('--quiet', action='store_true', help='print errors and the last line, nothing else')
         return sub.add_argument
     add = command(demo, 'mtcs demo --out mtcs_demo')
     add('--out', default='mtcs_demo', help='folder of the run (default: %(default)s)')
@@ -188,16 +187,25 @@ def make_parser():
     add('--classifier', default='svm', choices=('svm','ridge','logistic'),
         help='classifier on the embeddings (default: svm, as in the paper)')
     add('--n-jobs', type=int, help='tasks scored at a time; -1: one a core')
+    add('--json', action='store_true', help='JSON in place of a table: task, method and accuracy')
     add = command(groups, 'mtcs groups run --out groups.png')
     add('folder', help='folder of a run')
     add('--json', action='store_true', help='JSON in place of a table: group, task, label, strength and rows of each label')
     add('--out', help='.png file to draw the groups to')
     use_commands(command)
+    info_commands(command)
     add_command(command)
     add_commands(command)
     return parser
 
 # %% ../nbs/30_cli.ipynb #232382b3
+@contextmanager
+def _last_line():
+    "Of what is printed within, print the last line"
+    warnings.simplefilter('ignore')
+    with redirect_stdout(StringIO()) as said: yield
+    print(*said.getvalue().splitlines()[-1:])
+
 def main(
     argv=None, # Arguments; `None`: those of the process
 )->int: # 0; 2 after an error, which is said in one line; 130 after Ctrl-C
@@ -205,7 +213,8 @@ def main(
     args = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)
     os.environ.setdefault('PYTHONWARNINGS', 'ignore::FutureWarning') # for the processes of `--n-jobs`
-    try: args.command(args)
+    try:
+        with _last_line() if getattr(args, 'quiet', False) else nullcontext(): args.command(args)
     except (ValueError, OSError, ImportError) as e: code,text = 2,str(e)
     except KeyboardInterrupt as e: code,text = 130,str(e) or 'stopped'
     else: return 0

@@ -9,6 +9,7 @@ __all__ = ['groups_text', 'check_picture', 'show_groups']
 import json
 from pathlib import Path
 
+from .cli_tables import cut, json_text, one_line
 from .files import write_whole
 
 # %% ../nbs/30c_cli_groups.ipynb #b00c1173
@@ -19,20 +20,19 @@ def groups_text(
     "Label groups as text"
     if not len(frame): return "No labels of different tasks are taken to mean the same."
     numbers = 5+1+2+2+8+2+6 # group, strength and rows, and the blanks between columns
-    names = [[_one_line(o) for o in frame[c]] for c in ('task','label')]
+    names = [[one_line(o) for o in frame[c]] for c in ('task','label')]
     task,label = (max(len(c), *map(len, o)) for c,o in zip(('task','label'), names))
     room = max(width-numbers, 8)
     task = min(task, max(room-label, room//2))
     label = min(label, room-task)
-    def line(g, t, l, s, n): return f'{g:>5}  {_cut(t, task):<{task}} {_cut(l, label):<{label}}  {s:>8}  {n:>6}'
+    def line(g, t, l, s, n): return f'{g:>5}  {cut(t, task):<{task}} {cut(l, label):<{label}}  {s:>8}  {n:>6}'
     lines,last = [line('group','task','label','strength','rows')],None
     for g,t,l,s,n in zip(frame.group, *names, frame.strength, frame.rows):
         lines += ['']*(last not in (None, g))+[line(g+1, t, l, f'{s:.2f}', n)]
         last = g
     return '\n'.join(lines)
 
-def _one_line(name): return ' '.join(str(name).split())
-def _cut(text, width): return text if len(text) <= width else text[:width-1]+'…'
+
 
 # %% ../nbs/30c_cli_groups.ipynb #d6accb93
 def check_picture(
@@ -48,6 +48,6 @@ def show_groups(
 ):
     "Print the label groups of a learner, and draw them if asked to"
     with learn.no_bar(): frame = learn.label_groups()
-    print(json.dumps(json.loads(frame.to_json(orient='records')), indent=1) if as_json else groups_text(frame))
+    print(json_text(json.loads(frame.to_json(orient='records'))) if as_json else groups_text(frame))
     if not out: return
     with write_whole(Path(out)) as f: learn.plot_label_groups().figure.savefig(f, format='png', dpi=150)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..archive_files import UCR_SELECTED10, UCR_TOP15, check_name, find_files
 from .ids import METHOD_IDS
 from ..cli_run import check_sources, load_tasks
+from ..cli_tables import text_table
 
 # %% ../../nbs/29a_bench.cli.ipynb #b43c0450
 def split_ids(
@@ -46,9 +47,10 @@ def split_seeds(
 # %% ../../nbs/29a_bench.cli.ipynb #04dc843d
 def _run(methods, tasks, args, valid_pct):
     "Results of all jobs, the missing ones run now; failures are printed"
+    from tsai_mtcs.bench.progress import job_lines
     from tsai_mtcs.bench.records import read_failures
     from tsai_mtcs.bench.runner import run_benchmark
-    how = dict(n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
+    how = dict(progress=job_lines, n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
     try: results = run_benchmark(methods, tasks, split_seeds(args.seeds), args.out, **how)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; what had ended is kept in {args.out}, and the same command continues") from None
@@ -58,14 +60,15 @@ def _run(methods, tasks, args, valid_pct):
 
 def _report(methods, tasks, args, caption, valid_pct=0., metric='accuracy'):
     "Run what is missing, write the report, and say where it is; `ValueError` at the end where a job failed"
-    from tsai_mtcs.bench.report import paper_table, to_markdown, write_report
+    from tsai_mtcs.bench.report import format_table, paper_table, write_report
     from tsai_mtcs.near_copies import copied_fraction
     results,failed = _run(methods, tasks, args, valid_pct)
     if len(results):
         beside = not valid_pct # what is published is measured on the test split
         copies = copied_fraction(tasks) if len(tasks) > 1 and not valid_pct else None
         files,left = write_report(results, args.out, metric, caption=caption, beside=beside, copies=copies)
-        print(to_markdown(paper_table(results, metric, beside), copies=copies))
+        table = format_table(paper_table(results, metric, beside))
+        print(text_table(['data set', *table], [[name, *row] for name,row in zip(table.index, table.values.tolist())]))
         print(f"In {args.out}: results.jsonl, {', '.join(files)}")
         for o in left: print(f"Left out: {o}")
     if failed:
@@ -104,7 +107,8 @@ def reproduce(args):
     "Repeat a table or the figure of the paper on a UCR archive"
     names,methods = TABLES[args.what]
     names,methods = _paper_names(names, args),split_ids(args.methods) if args.methods else list(methods)
-    split_seeds(args.seeds)
+    seeds = split_seeds(args.seeds)
+    print(f"{args.what}: {len(names)} data sets of the paper from {args.archive}, methods {', '.join(methods)}, {len(seeds)} seed(s)", flush=True)
     tasks = load_tasks(','.join(names), args.archive)
     if args.what == 'figure2': return _figure2(methods, tasks, args)
     _report(methods, tasks, args, f"Table {args.what[-1]} of the paper, accuracy on the test split")
