@@ -14,8 +14,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
 from torch import nn
 
 from .archs import check_config
@@ -24,9 +22,10 @@ from .headers import FORMAT, check_format, read_json
 from .heads import MultiHead
 from .labels import LabelSpace
 from .own_labels import label_array
-from .pretrained import check_tensors, pack_spec, read_header, read_tensors, save_file, unpack_spec, write_json
-from .statefile import check_finite
-from .tasks import Task, TaskWarning
+from .patching import patch
+from .pretrained import check_finite, check_tensors, pack_spec, read_header, read_tensors, save_file, unpack_spec, write_json
+from .series import TaskWarning
+from .specs import TaskSpec
 
 # %% ../nbs/07_model.ipynb #ddb619dc
 class EncoderModel(nn.Module):
@@ -79,9 +78,11 @@ def in_batches(self:EncoderModel,
     device = next(self.parameters()).device
     size = max(1, (steps or 2**(18 if device.type != 'cpu' else 14 if bf16 else 13))//X.shape[-1])
     starts = range(0, len(X), size)
+    if progress:
+        from fastprogress.fastprogress import progress_bar # here, for the runtime does without
+        starts = progress_bar(starts, leave=False)
     with evaluating(self), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        return np.concatenate([f(torch.from_numpy(X[i:i+size]).to(device)).float().cpu().numpy()
-                               for i in (progress_bar(starts, leave=False) if progress else starts)])
+        return np.concatenate([f(torch.from_numpy(X[i:i+size]).to(device)).float().cpu().numpy() for i in starts])
 
 # %% ../nbs/07_model.ipynb #08ae49e4
 @patch
@@ -95,7 +96,7 @@ def embed(self:EncoderModel,
     "The encoder's output for each series"
     if task is None: task = _task_of(X, self.space.names)
     k = None if task is None else self.space.task(task)
-    X = X.spec.scale(X.X) if isinstance(X, Task) else self.space.specs[k].scale(X)
+    X = X.spec.scale(X.X) if _is_task(X) else self.space.specs[k].scale(X)
     return _finite(self.in_batches(lambda x: self.embedding(x, k), X, steps, progress, bf16), 'embedding')
 
 def _finite(out, what):
@@ -105,9 +106,11 @@ def _finite(out, what):
     raise ValueError(f"the model's {what} of row {bad.argmax()} is not finite: its weights or statistics are too large, "
                      "as after training that diverged; train it again, with a smaller learning rate")
 
+def _is_task(X): return isinstance(getattr(X, 'spec', None), TaskSpec)
+
 def _task_of(X, names):
     "The name of the task that series are of, if that needs no name; `None` for a `Task` that the model doesn't know"
-    if isinstance(X, Task): return X.name if X.name in names else None
+    if _is_task(X): return X.name if X.name in names else None
     if len(names) == 1: return names[0]
     raise ValueError(f"expected the task whose statistics scale the series; name one of: {', '.join(names)}. "
                      "Series of a new data set: make a `Task` of them, which has statistics of its own")
@@ -231,6 +234,8 @@ def from_pretrained(cls:MTCSModel,
         check_tensors(model.state_dict(), header.tensors)
         _load(model, read_tensors(path, header))
     except FileNotFoundError: raise
+    except ModuleNotFoundError as e:
+        raise ImportError(f"{path}: its encoder needs {e.name}, which isn't installed; install tsai_mtcs with all it requires") from e
     except Exception as e: # whatever a file that was written to do harm may cause
         raise ValueError(f"{path}: not a whole saved model ({type(e).__name__}: {e}); save it again, or take another copy") from e
     return model.to(device).eval()
