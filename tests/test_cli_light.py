@@ -39,6 +39,12 @@ LINES = {
     'embed model x.csv': (2, 'name one of: waves, machine'),
     'add nowhere --data x.csv': (2, 'found no model.safetensors'),
     'add model --data none.csv': (2, 'found none'),
+    'export model': (2, 'found none'),
+    'export model --onnx model.pt': (2, '.onnx file'),
+    'export model --pt2 model.pt2 --task wave': (2, 'known: waves, machine'),
+    'info nowhere': (2, 'found no model.safetensors'),
+    'info model': (0, 'TS2VecEncoder, 16 feats'),
+    'tasks --archive nowhere': (2, 'found none'),
     'benchmark --methods mtsc --out new': (2, 'nearest: mtcs'),
     'benchmark --methods mtcs --archive nowhere --out new': (2, 'found none'),
     'reproduce table2 --archive nowhere --out new': (2, 'found none'),
@@ -58,3 +64,8 @@ def test_an_answer_needs_nothing_heavy(tmp_path):
 def test_the_modules_of_the_command_are_light(module):
     code = f"import sys, {module}; print(*[o for o in {HEAVY} if o in sys.modules])"
     assert not subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, check=True).stdout.strip()
+
+
+def test_the_library_is_imported_without_a_warning():
+    run = subprocess.run([sys.executable, '-W', 'default', '-c', 'from tsai_mtcs.all import *'], text=True, capture_output=True, check=True)
+    assert 'FutureWarning' not in run.stderr

@@ -1,5 +1,9 @@
 "`from tsai_mtcs.all import *` gives the whole library, and of fastai its callbacks, `load_learner` and `set_seed`"
-from fastai.callback.all import *
+import warnings
+
+with warnings.catch_warnings(): # fastai compiles functions by `torch.jit.script`, whose end PyTorch announces to everybody
+    warnings.filterwarnings('ignore', '`torch.jit.script`', FutureWarning)
+    from fastai.callback.all import *
 from fastai.learner import load_learner
 from fastai.torch_core import set_seed
 
@@ -52,6 +56,7 @@ from .partners import *
 from .callback.matched import *
 from .growing import add_task, known_labels, remove_task, update_task, with_task
 from .learner import *
+from .exporting import export_onnx, export_pt2
 from .estimator import MTCSClassifier
 from .selfsup.pretext import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import __version__
 from .bench.cli import add_commands
 from .cli_add import add_command
+from .cli_export import export_command
 from .cli_folder import begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
@@ -156,10 +157,11 @@ _EXAMPLES = """examples:
   mtcs predict run --task Lightning2 new.csv > labels.csv
   mtcs embed run --task Lightning2 new.csv --out embeddings.npy
   mtcs add run --data pump.tsv --name pump
+  mtcs export run --task Lightning2 --onnx lightning2.onnx
   mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
-_QUIET = ('demo','train','evaluate','embed','add','benchmark','reproduce')
+_QUIET = ('demo','train','evaluate','embed','add','export','benchmark','reproduce')
 
 def make_parser():
     "The parser of the `mtcs` command"
@@ -194,6 +196,7 @@ def make_parser():
     add('--out', help='.png file to draw the groups to')
     use_commands(command)
     info_commands(command)
+    export_command(command)
     add_command(command)
     add_commands(command)
     return parser

@@ -6,11 +6,11 @@
 __all__ = ['describe', 'info', 'tasks', 'methods', 'info_commands']
 
 # %% ../nbs/30f_cli_info.ipynb #60905633
-import csv, math, textwrap
+import csv, math
 from pathlib import Path
 
 from .cli_run import check_sources, load_tasks, read_run
-from .cli_tables import cut, json_text, one_line, screen_width, text_table
+from .cli_tables import cut, json_text, one_line, screen_width, text_table, wrapped
 from .headers import read_description
 
 # %% ../nbs/30f_cli_info.ipynb #6ad62c7b
@@ -44,7 +44,7 @@ def info(args):
     print(f"{found['encoder']}, {found['feats']:,} feats; {found['weights']:,} weights, {found['bytes']/1e6:.1f} MB")
     if found['run']:
         given = ', '.join(f'{k} {v}' for k,v in found['run'].items() if v is not None)
-        print(textwrap.fill(f"Settings: {given}", screen_width(), subsequent_indent='  '))
+        print(wrapped(f"Settings: {given}"))
     if found['epochs']: print(f"Epochs trained: {found['epochs']}")
     scored = list(found['mean'] or ())
     rows = [[o['name'], o['vars'], o['len'], o['labels'], *((o['accuracy'] or {}).get(c) for c in scored)] for o in found['tasks']]

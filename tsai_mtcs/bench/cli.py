@@ -13,7 +13,7 @@ from pathlib import Path
 from ..archive_files import UCR_SELECTED10, UCR_TOP15, check_name, find_files
 from .ids import METHOD_IDS
 from ..cli_run import check_sources, load_tasks
-from ..cli_tables import text_table
+from ..cli_tables import text_table, wrapped
 
 # %% ../../nbs/29a_bench.cli.ipynb #b43c0450
 def split_ids(
@@ -69,8 +69,8 @@ def _report(methods, tasks, args, caption, valid_pct=0., metric='accuracy'):
         files,left = write_report(results, args.out, metric, caption=caption, beside=beside, copies=copies)
         table = format_table(paper_table(results, metric, beside))
         print(text_table(['data set', *table], [[name, *row] for name,row in zip(table.index, table.values.tolist())]))
-        print(f"In {args.out}: results.jsonl, {', '.join(files)}")
-        for o in left: print(f"Left out: {o}")
+        print(wrapped(f"In {args.out}: results.jsonl, {', '.join(files)}"))
+        for o in left: print(wrapped(f"Left out: {o}"))
     if failed:
         raise ValueError(f"{failed} of the jobs failed, see above; the others are kept, and the same command tries the failed ones again")
 
@@ -108,7 +108,8 @@ def reproduce(args):
     names,methods = TABLES[args.what]
     names,methods = _paper_names(names, args),split_ids(args.methods) if args.methods else list(methods)
     seeds = split_seeds(args.seeds)
-    print(f"{args.what}: {len(names)} data sets of the paper from {args.archive}, methods {', '.join(methods)}, {len(seeds)} seed(s)", flush=True)
+    print(wrapped(f"{args.what}: {len(names)} data sets of the paper from {args.archive}, methods {', '.join(methods)}, "
+                  f"{len(seeds)} seed(s)"), flush=True)
     tasks = load_tasks(','.join(names), args.archive)
     if args.what == 'figure2': return _figure2(methods, tasks, args)
     _report(methods, tasks, args, f"Table {args.what[-1]} of the paper, accuracy on the test split")
