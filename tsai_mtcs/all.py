@@ -13,7 +13,6 @@ from .tasks import *
 from .lazy import *
 from .near_copies import copied_fraction, near_copies
 from .formats import read_file
-from .archive_files import BUNDLED, BUNDLED_MULTIVARIATE, UCR_SELECTED10, UCR_TOP15, archive_names
 from .archive import *
 from .labels import *
 from .schedules import *

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from . import __version__
+import tsai_mtcs
 from .bench.cli import add_commands
 from .cli_add import add_command
 from .cli_export import export_command
@@ -168,7 +168,7 @@ def make_parser():
     style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser('mtcs', description='One model that learns from many labelled time-series data sets at once.',
                                      epilog=_EXAMPLES, **style)
-    parser.add_argument('--version', action='version', version=f'mtcs {__version__}')
+    parser.add_argument('--version', action='version', version=f'mtcs {tsai_mtcs.__version__}')
     commands = parser.add_subparsers(required=True, metavar='command')
     def command(f, example):
         sub = commands.add_parser(f.__name__, help=f.__doc__, description=f.__doc__, epilog=f'example:\n  {example}', **style)

@@ -71,7 +71,8 @@ def check_exportable(
                          "load it by tsai_mtcs.runtime")
     if task is not None: return model.space.task(task)
     vars = sorted({o.vars for o in model.space.specs})
-    if len(vars) > 1: raise ValueError(f"expected tasks of the same number of variables for one program, found {vars}; export them one by one")
+    if len(vars) > 1:
+        raise ValueError(f"expected tasks of the same number of variables for one program, found {vars}; export them one by one")
     if isinstance(model.backbone, MMoEEncoder): raise ValueError("expected a task: this encoder embeds each in its own way; name one")
 
 def _program(model, task):
