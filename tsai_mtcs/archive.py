@@ -70,7 +70,7 @@ def ucr_tasks(
 
 # %% ../nbs/01_archive.ipynb #1a343dff
 def _download(name, path):
-    "Download a data set through aeon; the two files it leaves"
+    "Download a data set through aeon, and return its two files"
     check_name(name, UCR_128, 'data sets of the UCR archive')
     path.mkdir(parents=True, exist_ok=True)
     load_classification(name, extract_path=str(path))
@@ -84,7 +84,7 @@ def _cache_folder(cache):
     return Path(cache or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'tsai_mtcs')
 
 def _stamp(files):
-    "What tells that a file is still the same"
+    "Paths, sizes and times of change of files, by which a cached copy is known to be current"
     return json.dumps([_CACHE, *((str(o.resolve()), o.stat().st_size, o.stat().st_mtime_ns) for o in files)])
 
 # %% ../nbs/01_archive.ipynb #dbff3940
@@ -105,7 +105,7 @@ def _split_task(name, X, y, n):
     return Task(name, X, y, splits=(range(n), range(n,len(y))))
 
 def _store(path, **arrays):
-    "Write a cache file, if there is room for it"
+    "Write a cache file; a full disk is no error"
     try:
         with write_whole(path) as f: np.savez(f, **arrays)
     except OSError: pass

@@ -18,36 +18,37 @@ from .cli_export import export_command
 from .cli_folder import begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
-from .cli_run import SETTINGS, check_settings, check_sources, encoder_of, load_tasks, read_run, write_text
+from .cli_run import (SETTINGS, check_sources, encoder_of, load_tasks, read_run, recipe_settings, run_recipe, settings_of,
+                               write_text)
 from .cli_tables import json_text, text_table
 from .cli_use import use_commands
 from .files import write_whole
 from .headers import read_description
 from .lock import locked
+from .recipes import RECIPES
 
 # %% ../nbs/30_cli.ipynb #5c8f60f2
 def _make_learner(run, folder):
     "An untrained learner with the settings of a run"
     from tsai_mtcs.all import MultiTaskDataLoaders, mtcs_learner, set_seed
     tasks = load_tasks(run['tasks'], run['archive'], run['data'])
-    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'],
-                                          path=folder)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, run_recipe(run), valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
     set_seed(run['seed'])
-    encoder = encoder_of(run['arch'])
-    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'], **encoder)
-    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None, **encoder)
+    return mtcs_learner(dls, **encoder_of(run['arch']))
 
 # %% ../nbs/30_cli.ipynb #91737abc
+def _rank(): return int(os.environ.get('RANK', 0)) # as fastai's `rank_distrib`, without its import
+
 def train(args):
     "Train on many data sets and keep the run in a folder"
     folder = Path(args.out)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
-    run = read_run(folder) if args.resume else check_settings({o: getattr(args, o) for o in SETTINGS})
+    run = read_run(folder) if args.resume else settings_of(args)
     check_sources(run['tasks'], run['archive'], run['data'])
     from tsai_mtcs.callback.log import log_lines
-    rank = int(os.environ.get('RANK', 0))
+    rank = _rank()
     with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
         if not (args.resume or args.overwrite): check_free(folder)
         learn = _make_learner(run, folder)
@@ -66,9 +67,8 @@ def _fit(learn, run, path, resume):
     "Fit with a checkpoint after every epoch, from the last one if asked to"
     from tsai_mtcs.all import Checkpoint
     start = learn.resume(path) if resume and path.exists() else 0
-    if start: print(f"Epochs done: {start} of {run['epochs']}; left: {run['epochs']-start}", flush=True)
-    fit = learn.fit_one_cycle if run['fit'] == 'one_cycle' else learn.fit
-    try: fit(run['epochs'], run['lr'], start_epoch=start, cbs=Checkpoint(path))
+    if start and not _rank(): print(f"Epochs done: {start} of {run['epochs']}; left: {run['epochs']-start}", flush=True)
+    try: learn.fit_recipe(start_epoch=start, cbs=Checkpoint(path))
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
 
 # %% ../nbs/30_cli.ipynb #d0217f5d
@@ -119,13 +119,13 @@ def groups(args):
     show_groups(_trained_learner(Path(args.folder)), args.json, args.out)
 
 # %% ../nbs/30_cli.ipynb #be56c2f2
-DEMO = dict(epochs=10, fit='one_cycle', schedule='uniform')
+DEMO = dict(epochs=10)
 
 def demo(args):
     "Find the labels that mean the same at four sites, then train one model on six bundled real data sets; tables and pictures of both"
     table,learn = _sites_demo()
-    settings = {o: default for o,(default,*_) in SETTINGS.items()} | DEMO
-    train(argparse.Namespace(**settings, out=args.out, resume=False, overwrite=True))
+    settings = dict.fromkeys(SETTINGS) | DEMO
+    train(argparse.Namespace(**settings, recipe='default', out=args.out, resume=False, overwrite=True))
     evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None, json=False))
     _write_sites(Path(args.out), table, learn)
 
@@ -163,6 +163,11 @@ _EXAMPLES = """examples:
 
 _QUIET = ('demo','train','evaluate','embed','add','export','benchmark','reproduce')
 
+def _printed(name):
+    "The value of a setting in the paper's recipe, for a help text, where it differs from the default"
+    value = recipe_settings('paper').get(name)
+    return '' if value in (None, SETTINGS[name][0]) else f'; paper: {value}'
+
 def make_parser():
     "The parser of the `mtcs` command"
     style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,9 +186,11 @@ def make_parser():
     add('--out', required=True, help='folder to keep the run in')
     add('--resume', action='store_true', help='continue the run in --out after its last whole epoch, with its own settings')
     add('--overwrite', action='store_true', help='replace a run that --out holds')
+    add('--recipe', default='default', choices=tuple(RECIPES),
+        help="settings under one word, for those below that are left out; paper: as the paper prints them")
     for name,(default,text,*_) in SETTINGS.items():
-        add('--'+name.replace('_','-'), default=default, type=str if default is None else type(default),
-            help=text+('' if default is None else f' (default: {default})'))
+        add('--'+name.replace('_','-'), type=str if default is None else type(default),
+            help=text+('' if default is None else f' (default: {default}{_printed(name)})'))
     add = command(evaluate, 'mtcs evaluate run')
     add('folder', help='folder of a run')
     add('--classifier', default='svm', choices=('svm','ridge','logistic'),
@@ -211,7 +218,7 @@ def _last_line():
 
 def main(
     argv=None, # Arguments; `None`: those of the process
-)->int: # 0; 2 after an error, which is said in one line; 130 after Ctrl-C
+)->int: # Exit code: 0; 2 after an error, which takes one line; 130 after Ctrl-C
     "The `mtcs` command"
     args = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)

@@ -7,7 +7,7 @@ __all__ = ['load_model', 'MTCSModel', 'TaskWarning']
 
 # %% ../nbs/07b_runtime.ipynb #290fad61
 from .model import MTCSModel
-from .series import TaskWarning
+from .series import TaskWarning # noqa: F401
 
 _all_ = ['MTCSModel','TaskWarning']
 

@@ -17,7 +17,7 @@ from .series import as_series, check_values, loses_in_float32, scaled
 # %% ../nbs/00g_specs.ipynb #3102e244
 @dataclass(frozen=True)
 class TaskSpec:
-    "What a model knows of a task; `ValueError` for what no task can have"
+    "What a model knows of a task: name, labels, sizes and statistics"
     name:str # The task's name
     labels:tuple # Its labels, in the order of its classifier's rows
     vars:int # Number of variables
