@@ -51,6 +51,6 @@ def job_lines(
 def _line(record, i, n):
     "A job that has ended"
     names = record['tasks']
-    of = f'{len(names)} data sets' if len(names) > 1 else names[0] if len(names[0]) <= 30 else f'{names[0][:29]}…'
+    of = f'{len(names)} data sets' if len(names) > 1 else names[0] if len(names[0]) <= 20 else f'{names[0][:19]}…'
     how = 'failed' if 'error' in record else duration(record['seconds'])
     return f"job {i:>{len(str(n))}}/{n}: {record['method']}, {of}, seed {record['seed']}, {how}"
