@@ -1,6 +1,5 @@
 "Fits of two processes on this CPU: equal to one process, and what happens when one is killed"
 import os, signal, socket, subprocess, sys, time
-from pathlib import Path
 
 import distributed_fits
 import pandas as pd
@@ -27,7 +26,8 @@ def start(f, folder):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     def rank(r):
-        os.environ.update(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        os.environ.update(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE='2', LOCAL_WORLD_SIZE='2',
+                          MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         return f()
     return [forked(lambda r=r: rank(r), folder/f'rank{r}.log') for r in range(2)]
 
@@ -45,8 +45,9 @@ def end(pids, folder):
 def launch(*args, cwd=None):
     "Start `mtcs` in two processes with `torchrun`, on a free port"
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'CUDA_VISIBLE_DEVICES':'', 'PYTHONWARNINGS':'ignore', 'MPLBACKEND':'Agg'}
-    return subprocess.Popen([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '--no-python', *MTCS, *args],
-                            cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '--no-python']
+    return subprocess.Popen([*torchrun, *MTCS, *args], cwd=cwd, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):

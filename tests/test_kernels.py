@@ -269,6 +269,6 @@ def test_no_dilation_exceeds_a_series():
     assert (dilations(torch.tensor([12.,-3.,.5]), [65]) == [[8,1,2]]).all()
 
 def test_a_file_can_not_ask_for_signals_of_a_million_variables():
-    config = dict(arch='KernelEncoder', vars=list(range(16321,16385)), parts=['hydra'], n_kernels=None, seed=0)
+    config = dict(arch='KernelEncoder', vars=list(range(16321,16385)), parts=['hydra'], n_kernels=None, seed=0, steps=None)
     with pytest.raises(ValueError, match='vars='): encoder_from_config(config)
     encoder_from_config({**config, 'vars':[1,1000]})

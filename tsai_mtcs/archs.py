@@ -80,7 +80,7 @@ _TS2VEC = dict(vars=_list(_width, most=2**10), hidden=_width, feats=_width, dept
                mask=_one_of(None, 'binomial', 'continuous'), pool_padding=_flag)
 _KERNELS = dict(vars=lambda o: _list(_width, most=64)(o) and sum(o) <= 2**16, # signals are drawn from all of them
                 parts=_list(_one_of('minirocket', 'multirocket', 'hydra'), 3),
-                n_kernels=_either(_int(84, 2**15), _one_of(None)), seed=_int(0, 2**31))
+                n_kernels=_either(_int(84, 2**15), _one_of(None)), seed=_int(0, 2**31), steps=_either(_int(0, 10**6), _one_of(None)))
 OWN_SIZES = dict(TS2VecEncoder=_TS2VEC, MMoEEncoder=dict(_TS2VEC, tasks=_int(1, 2**16), experts=_int(1, 2**7)), KernelEncoder=_KERNELS)
 
 def _sizes_of(arch):

@@ -36,7 +36,8 @@ def training_rows(
         raise ValueError(f"expected finite embeddings, found others in task '{model.space.names[bad]}'; train with a smaller learning rate")
     Z = [o.to(torch.float64 if sum(z.numel() for z in Z) <= LARGE else torch.float32) for o in Z]
     centre = torch.stack([o.mean(0) for o in Z]).mean(0)
-    scale = torch.stack([o.var(0, correction=0) for o in Z]).mean(0).sqrt()
+    # Variance within tasks and between them: what differs between sites that measure differently says little of their labels.
+    scale = torch.stack([o.var(0, correction=0)+(o.mean(0)-centre)**2 for o in Z]).mean(0).sqrt()
     scale[scale < 1e-6*scale.max()] = torch.inf
     y = [torch.from_numpy(ds.targets(k)-model.space.offsets[k]) for k in ks]
     return [_rows(z.sub_(centre).div_(scale), o, len(model.space.specs[k].labels), class_weights) for k,z,o in zip(ks, Z, y)],(centre,scale)

@@ -145,7 +145,7 @@ def evidence_needed(
     n_labels, # The smaller of their numbers of labels
 ): # The mean relevance of labels matched one to one that they must exceed
     "The evidence that makes two tasks related: less is needed the nearer they are, and the more labels they have"
-    return (.3+.8*np.clip((distance-.15)/.65, 0, 1))/np.sqrt(n_labels)
+    return (.3+.4*np.clip((distance-.15)/.65, 0, 1))/np.sqrt(n_labels)
 
 def related_tasks(
     A:np.ndarray, # `(labels, labels)`, see `relevance`

@@ -81,8 +81,7 @@ def read_results(
     out, # Folder of a benchmark
     tasks=None, # Names of data sets; `None`: all that the folder knows
 )->pd.DataFrame: # A row a method, task and seed
-    """Scores of all jobs that ended well, with what they took; of a method with one model for all tasks, those of a model of just
-    these `tasks`"""
+    "Scores and costs of all successful jobs; for a method with one model for all tasks, of the model of exactly these `tasks`"
     rows = [{**_about(o), **score} for o in _records(out, tasks) if 'scores' in o for score in o['scores']]
     first = ['method','name','task','seed','rows','accuracy','balanced_accuracy','macro_f1','fit_s','predict_s']
     df = pd.DataFrame(rows, columns=None if rows else first)
