@@ -9,6 +9,7 @@ from fastai.torch_core import set_seed
 
 from .series import TaskWarning, as_series, check_values, series_stats
 from .splits import stratified
+from .specs import TaskSpec
 from .tasks import *
 from .lazy import *
 from .near_copies import copied_fraction, near_copies
