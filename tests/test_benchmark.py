@@ -161,10 +161,12 @@ def test_bad_arguments(tmp_path, capsys, args, said):
 
 def test_a_failed_job_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(METHODS, 'broken', BROKEN)
+    monkeypatch.setattr('tsai_mtcs.bench.cli.METHOD_IDS', tuple(METHODS))
     assert main(['benchmark','--methods','broken,dtw','--tasks','GunPoint','--out',str(tmp_path)]) == 2
     out = capsys.readouterr()
     assert 'failed: broken on GunPoint, seed 0: RuntimeError: expected a miracle' in out.err and '1 of the jobs failed' in out.err
-    assert '| GunPoint | **0.907** |' in out.out
+    assert ['GunPoint','0.907'] in [o.split() for o in out.out.splitlines()]
+    assert '| GunPoint | **0.907** |' in (tmp_path/'table.md').read_text()
 
 def test_figure_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     archive,out,trained = tmp_path/'archive',tmp_path/'out',[]

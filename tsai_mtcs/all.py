@@ -1,10 +1,15 @@
 "`from tsai_mtcs.all import *` gives the whole library, and of fastai its callbacks, `load_learner` and `set_seed`"
-from fastai.callback.all import *
+import warnings
+
+with warnings.catch_warnings(): # fastai compiles functions by `torch.jit.script`, whose end PyTorch announces to everybody
+    warnings.filterwarnings('ignore', '`torch.jit.script`', FutureWarning)
+    from fastai.callback.all import *
 from fastai.learner import load_learner
 from fastai.torch_core import set_seed
 
 from .series import TaskWarning, as_series, check_values, series_stats
 from .splits import stratified
+from .specs import TaskSpec
 from .tasks import *
 from .lazy import *
 from .near_copies import copied_fraction, near_copies
@@ -59,6 +64,7 @@ from .helping import helping_frame, plot_helping
 from .task_view import task_learner
 from .inspected_learner import *
 from .learner import *
+from .exporting import export_onnx, export_pt2
 from .estimator import MTCSClassifier
 from .selfsup.pretext import *
 from .selfsup.ts2vec import ts2vec_learner, ts2vec_steps

@@ -9,8 +9,6 @@ __all__ = ['ARCHS', 'OWN_SIZES', 'Arch', 'find_arch', 'listed', 'check_config']
 import importlib, reprlib
 from typing import NamedTuple
 
-from torch import nn
-
 # %% ../nbs/04a_archs.ipynb #06a09b35
 def _int(lo, hi): return lambda o: type(o) is int and lo <= o <= hi
 def _flag(o): return type(o) is bool
@@ -62,6 +60,7 @@ def find_arch(
     "An architecture on the list by its name"
     if name not in ARCHS: raise ValueError(f"there is no architecture {reprlib.repr(name)} to be had by name; known: {', '.join(ARCHS)}; "
                                            "in Python code pass any other as a class, or as a module with an attribute `feats`")
+    from torch import nn # here, for the names are wanted where nothing is built
     module = f'tsai.models.{ARCHS[name].module}'
     cls = getattr(importlib.import_module(module), name)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__ == module):

@@ -8,12 +8,14 @@ __all__ = ['add', 'add_command']
 # %% ../nbs/30c_cli_add.ipynb #aa1d7248
 from pathlib import Path
 
-from .cli_files import read_series
+from .cli_files import check_file, read_series
+from .headers import read_description
 from .lock import locked
 
 # %% ../nbs/30c_cli_add.ipynb #3158c57a
 def add(args):
     "Add a data set to a saved model, in seconds: encoder and other tasks stay as they are"
+    read_description(args.folder), check_file(args.data)
     from tsai_mtcs.all import MTCSModel, Task, add_task, known_labels, update_task
     model,name,out = MTCSModel.from_pretrained(args.folder),args.name or Path(args.data).stem,Path(args.out or args.folder)
     X,y = read_series(args.data, labelled=True)

@@ -24,7 +24,8 @@ from .checks import check_same_space, describe_space
 from .evaluation import score_tasks
 from .safe_learner import SafeLearner
 from .similarity import plot_similarity, task_similarity
-from .statefile import check_archive, check_finite
+from .pretrained import check_finite
+from .statefile import check_archive
 from .tsai_names import TsaiNames
 
 # %% ../nbs/07g_encoder_learner.ipynb #656d4659

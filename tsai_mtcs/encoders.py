@@ -28,6 +28,7 @@ class DilatedConv(nn.Conv1d):
         super().__init__(n_in, n_out, kernel_size, padding=kernel_size//2*dilation, dilation=dilation)
 
     def forward(self, x):
+        if torch.compiler.is_exporting(): return super().forward(x) # for any length, so with all taps
         mid,step = self.kernel_size[0]//2,self.dilation[0]
         reach = min(mid, (x.shape[-1]-1)//step)
         weight = self.weight[...,mid-reach:mid+reach+1]
@@ -92,7 +93,8 @@ class TS2VecEncoder(nn.Module):
         shown = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
         z = project(x.nan_to_num().transpose(1,2)) # (bs, len, hidden), and so channels last
         z = z.masked_fill(~shown.transpose(1,2), 0).transpose(1,2)
-        keep = None if self.pool_padding or held.all() else held.to(z.dtype)
+        whole = self.pool_padding or (not torch.compiler.is_exporting() and held.all())
+        keep = None if whole else held.to(z.dtype)
         for block in self.blocks: z = block(z, keep)
         return z,held
 
@@ -146,7 +148,7 @@ class MMoEEncoder(nn.Module):
     def forward(self, x):
         "Embeddings `(bs, tasks, feats)`"
         z = torch.stack([o(x) for o in self.experts], 1)
-        weights = self.gates(z.mean(1)).view(len(x), self.tasks, -1).softmax(-1)
+        weights = self.gates(z.mean(1)).view(x.shape[0], self.tasks, -1).softmax(-1) # `len` would fix the size in an exported program
         return weights@z
 
 # %% ../nbs/04_encoders.ipynb #e38a6d7e

@@ -8,9 +8,9 @@ __all__ = ['hydra_features']
 # %% ../nbs/04aa_hydra_features.ipynb #23a2fcf4
 import numpy as np
 import torch
-from numba import njit, uintp
 from torch import Tensor
 
+from .compiled import compiles, njit, uintp
 from .kernel_features import by_length, dilations, in_threads, shifted
 
 # %% ../nbs/04aa_hydra_features.ipynb #0b95a6ee
@@ -91,11 +91,11 @@ def hydra_features(
     exponents:Tensor, # `(dilations,)`, see `dilations`
     signal:Tensor, # `(dilations, groups)`, which of its dilation's signals a group sees
     weights:Tensor, # `(dilations, groups, kernels, 9)`, each kernel's sum to zero
-    compiled:bool=None, # By the compiled loop; `None`: on a CPU
+    compiled:bool=None, # By the compiled loop; `None`: on a CPU where Numba is installed
 )->Tensor: # `(bs, dilations*groups*2*kernels)`
     "Roots of the mean output of each kernel where it wins in its group, and of how often it loses, for series of any lengths"
     dils,(n_dils,groups,kernels,_) = dilations(exponents.cpu(), lens.cpu()),weights.shape
     shape = n_dils,groups,2,kernels
-    if x.device.type == 'cpu' if compiled is None else compiled:
+    if compiles(x, compiled):
         return in_threads(_hydra_rows, (len(x), *shape), (x, lens, dils), (signal, weights))
     return by_length(lambda x,d: _hydra_tensor(x, d, signal, weights), x, lens, dils, shape, groups*kernels)

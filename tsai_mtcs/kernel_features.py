@@ -11,8 +11,9 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from numba import njit, uintp
 from torch import Tensor
+
+from .compiled import compiles, njit, uintp
 
 # %% ../nbs/04a_kernel_features.ipynb #0b95a6ee
 TAPS = np.array(list(combinations(range(9), 3))) # the taps of each kernel that weigh 2
@@ -159,11 +160,11 @@ def rocket_features(
     signal:Tensor, # `(groups, 28)`, which of its group's signals the kernels that begin with a pair of taps see
     biases:Tensor, # `(biases,)`, by group, kernel and bias
     pools:int=1, # 1: the proportion above the bias; 4: mean excess, mean position and longest run too
-    compiled:bool=None, # By the compiled loop; `None`: on a CPU
+    compiled:bool=None, # By the compiled loop; `None`: on a CPU where Numba is installed
 )->Tensor: # `(bs, pools*biases)`
     "Poolings of the outputs of dilated kernels, for series of any lengths"
     dils = dilations(exponents.cpu(), lens.cpu())
-    if x.device.type == 'cpu' if compiled is None else compiled:
+    if compiles(x, compiled):
         return in_threads(_pool_rows, (len(x), pools, len(biases)), (x, lens, dils), (np.asarray(counts), signal, biases))
     f = lambda x,d: _series_tensor(x, d, counts, signal, biases, pools)
     return by_length(f, x, lens, dils, (pools, len(biases)), 84)

@@ -11,8 +11,9 @@ from collections import Counter
 
 import numpy as np
 import torch
-from fastcore.basics import patch
 from torch import nn, Tensor
+
+from .patching import patch
 
 # %% ../nbs/02_labels.ipynb #81776f34
 class LabelSpace(nn.Module):

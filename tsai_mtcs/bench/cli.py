@@ -10,15 +10,19 @@ import ast, sys
 from dataclasses import replace
 from pathlib import Path
 
-from ..cli_run import load_tasks
+from ..archive_files import UCR_SELECTED10, UCR_TOP15, check_name, find_files
+from .ids import METHOD_IDS
+from ..cli_run import check_sources, load_tasks
+from ..cli_tables import text_table, wrapped
 
 # %% ../../nbs/29a_bench.cli.ipynb #b43c0450
 def split_ids(
     text:str, # Identifiers, separated by commas
 )->list:
-    "Identifiers of methods from a comma-separated text; `ValueError` for an empty one"
+    "Identifiers of methods from a comma-separated text; `ValueError` for an empty or unknown one"
     ids = [o.strip() for o in text.split(',')]
     if not all(ids): raise ValueError(f"expected identifiers of methods separated by commas, found {text!r}")
+    for o in ids: check_name(o, METHOD_IDS, 'methods')
     return ids
 
 def as_settings(
@@ -43,9 +47,10 @@ def split_seeds(
 # %% ../../nbs/29a_bench.cli.ipynb #04dc843d
 def _run(methods, tasks, args, valid_pct):
     "Results of all jobs, the missing ones run now; failures are printed"
+    from tsai_mtcs.bench.progress import job_lines
     from tsai_mtcs.bench.records import read_failures
     from tsai_mtcs.bench.runner import run_benchmark
-    how = dict(n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
+    how = dict(progress=job_lines, n_jobs=args.n_jobs, bf16=args.bf16, valid_pct=valid_pct)
     try: results = run_benchmark(methods, tasks, split_seeds(args.seeds), args.out, **how)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; what had ended is kept in {args.out}, and the same command continues") from None
@@ -55,52 +60,58 @@ def _run(methods, tasks, args, valid_pct):
 
 def _report(methods, tasks, args, caption, valid_pct=0., metric='accuracy'):
     "Run what is missing, write the report, and say where it is; `ValueError` at the end where a job failed"
-    from tsai_mtcs.bench.report import paper_table, to_markdown, write_report
+    from tsai_mtcs.bench.report import format_table, paper_table, write_report
     from tsai_mtcs.near_copies import copied_fraction
     results,failed = _run(methods, tasks, args, valid_pct)
     if len(results):
         beside = not valid_pct # what is published is measured on the test split
         copies = copied_fraction(tasks) if len(tasks) > 1 and not valid_pct else None
         files,left = write_report(results, args.out, metric, caption=caption, beside=beside, copies=copies)
-        print(to_markdown(paper_table(results, metric, beside), copies=copies))
-        print(f"In {args.out}: results.jsonl, {', '.join(files)}")
-        for o in left: print(f"Left out: {o}")
+        table = format_table(paper_table(results, metric, beside))
+        print(text_table(['data set', *table], [[name, *row] for name,row in zip(table.index, table.values.tolist())]))
+        print(wrapped(f"In {args.out}: results.jsonl, {', '.join(files)}"))
+        for o in left: print(wrapped(f"Left out: {o}"))
     if failed:
         raise ValueError(f"{failed} of the jobs failed, see above; the others are kept, and the same command tries the failed ones again")
 
 def benchmark(args):
     "Compare methods on data sets, job by job; started again, it runs what is missing"
+    settings,ids = as_settings(args.set),split_ids(args.methods)
+    check_sources(args.tasks, args.archive)
+    split_seeds(args.seeds)
     from tsai_mtcs.bench.methods import as_methods
+    methods = as_methods(ids)
     scored = f'training rows held out ({args.valid_pct:.0%})' if args.valid_pct else 'the test split'
     caption = f'{args.metric.replace("_", " ").capitalize()} on {scored}, mean ± standard deviation over seeds'
-    settings,methods = as_settings(args.set),as_methods(split_ids(args.methods))
     if settings: methods = [replace(o, settings={**o.settings, **settings}) for o in methods]
     _report(methods, load_tasks(args.tasks, args.archive), args, caption, args.valid_pct, args.metric)
 
 # %% ../../nbs/29a_bench.cli.ipynb #caa59638
 TABLES = dict(
-    table1=('UCR_TOP15', ('mtcs','mtl','mtcs-printed','mtl-printed','ts2vec','tloss','tnc','tstcc','tst','dtw',
+    table1=(UCR_TOP15, ('mtcs','mtl','mtcs-printed','mtl-printed','ts2vec','tloss','tnc','tstcc','tst','dtw',
                           'ts2vec-joint','mtcs-mmoe')),
-    table2=('UCR_SELECTED10', ('mtcs','mtl','mtcs-printed','mtl-printed','ts2vec')),
-    figure2=('UCR_SELECTED10', ('ts2vec-joint','mtcs')))
+    table2=(UCR_SELECTED10, ('mtcs','mtl','mtcs-printed','mtl-printed','ts2vec')),
+    figure2=(UCR_SELECTED10, ('ts2vec-joint','mtcs')))
 
-def _paper_tasks(name, args):
+def _paper_names(names, args):
     "The paper's data sets that the archive has; those that are missing are named"
-    from tsai_mtcs import archive
     if not args.archive: raise ValueError("expected the folder of a UCR archive, `--archive PATH`: the paper's data sets are not bundled")
-    names = args.tasks.split(',') if args.tasks else list(getattr(archive, name))
-    have = [o for o in names if (Path(args.archive)/o).is_dir()]
+    names = args.tasks.split(',') if args.tasks else names
+    have = [o for o in names if find_files(o, args.archive)]
     if not have: raise FileNotFoundError(f"expected data sets of the paper in {args.archive}, found none of {', '.join(names)}")
     missing = [o for o in names if o not in have]
     if missing: print(f"Left out, for {args.archive} lacks them: {', '.join(missing)}", file=sys.stderr)
-    return archive.ucr_tasks(have, args.archive)
+    return have
 
 def reproduce(args):
     "Repeat a table or the figure of the paper on a UCR archive"
     names,methods = TABLES[args.what]
-    tasks = _paper_tasks(names, args)
+    names,methods = _paper_names(names, args),split_ids(args.methods) if args.methods else list(methods)
+    seeds = split_seeds(args.seeds)
+    print(wrapped(f"{args.what}: {len(names)} data sets of the paper from {args.archive}, methods {', '.join(methods)}, "
+                  f"{len(seeds)} seed(s)"), flush=True)
+    tasks = load_tasks(','.join(names), args.archive)
     if args.what == 'figure2': return _figure2(methods, tasks, args)
-    methods = split_ids(args.methods) if args.methods else list(methods)
     _report(methods, tasks, args, f"Table {args.what[-1]} of the paper, accuracy on the test split")
 
 # %% ../../nbs/29a_bench.cli.ipynb #603c0a7a

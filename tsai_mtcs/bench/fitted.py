@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from ..archive import _check_name
+from ..archive_files import check_name
 from ..evaluation import class_scores
 from ..own_labels import label_array
 
@@ -29,7 +29,7 @@ class Fitted:
     def part(self, task):
         "The part that serves the task called `task`"
         names = [o.name for tasks,*_ in self.parts for o in tasks]
-        _check_name(task, names, 'tasks that this was fitted on')
+        check_name(task, names, 'tasks that this was fitted on')
         return next(p for p in self.parts if task in [o.name for o in p[0]])
 
     def scores(self,
@@ -38,7 +38,7 @@ class Fitted:
         split:str='test', # Split to score: 'valid' or 'test'
     )->pd.DataFrame: # A row a task: the columns of `SCORES`, and head_accuracy where trained heads are scored beside an SVM
         "Score each task; a label that the training rows lack counts as wrong"
-        _check_name(split, SPLITS, 'splits')
+        check_name(split, SPLITS, 'splits')
         for o in tasks or (): self.part(o)
         rows = []
         for served,model,seconds in self.parts:

@@ -10,7 +10,7 @@ __all__ = ['SUPERVISED', 'SELF_SUPERVISED', 'CLASSIFIERS', 'METHODS', 'fit_super
 from dataclasses import dataclass
 from functools import partial
 
-from ..archive import _check_name
+from ..archive_files import check_name
 from .classifiers import InceptionTime, dtw_1nn, multirocket_hydra
 from .kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method, SupervisedMethod
 from ..callback.averaging import AverageWeights
@@ -99,7 +99,7 @@ def as_methods(
     "Methods by their identifiers; `ValueError` for an unknown one, for an identifier or name that occurs twice, and for an empty list"
     methods = [methods] if isinstance(methods, (str,Method)) else list(methods)
     for o in methods:
-        if not isinstance(o, Method): _check_name(o, tuple(METHODS), 'methods')
+        if not isinstance(o, Method): check_name(o, tuple(METHODS), 'methods')
     methods = [o if isinstance(o, Method) else METHODS[o] for o in methods]
     if not methods: raise ValueError(f"expected at least one method, found none; known: {', '.join(METHODS)}")
     for what in ('id','name'):

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from ..archive import _check_name
+from ..archive_files import check_name
 
 # %% ../../nbs/27a_bench.published.ipynb #a64c25ec
 def published_rows()->pd.DataFrame: # Columns task, method, accuracy, source
@@ -26,7 +26,7 @@ def published(
     table = rows.pivot(index='task', columns='method', values='accuracy').rename_axis(columns=None)
     def pick(names, known, what):
         names = list(known if names is None else names)
-        for o in names: _check_name(o, tuple(known), what)
+        for o in names: check_name(o, tuple(known), what)
         return names
     tasks = pick(tasks, rows.task.unique(), 'data sets with published results')
     return table.loc[tasks, pick(methods, rows.method.unique(), 'published methods')]

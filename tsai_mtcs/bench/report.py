@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..archive import UCR_SELECTED10, UCR_TOP15
+from ..archive_files import UCR_SELECTED10, UCR_TOP15
 from ..files import write_whole
 from .published import published
 

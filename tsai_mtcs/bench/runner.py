@@ -134,7 +134,7 @@ def run_benchmark(
     n_jobs:int=None, # Jobs at a time, in processes; `None`: one, or as `joblib.parallel_config` says; -1: one a core
     bf16:bool=False, # Train encoders in bfloat16
     valid_pct:float=0., # Fraction of the training rows to hold out and score instead of the test split: for choices
-    progress:bool=True, # Show a progress bar with the time left
+    progress=True, # Show a progress bar with the time left, or call this on records as they come, jobs, and records of jobs done before
 )->pd.DataFrame: # As `read_results`
     "Run every job that has no result yet; one that fails is recorded with its error and tried again by the next run"
     methods,tasks,seeds,path = as_methods(methods),_as_tasks(tasks),_as_seeds(seeds),Path(out)/FILE
@@ -145,17 +145,20 @@ def run_benchmark(
     with locked(out):
         records,names = _start(path, tasks, valid_pct)
         _check_settings(records, methods, path)
-        done = {k for k,o in latest_records(records).items() if 'scores' in o}
-        todo = [o for o in _jobs(methods, names, seeds) if (o[0].id, *o[1:]) not in done]
-        _run_jobs(todo, {o.name: o for o in tasks}, path, valid_pct, n_jobs, progress)
+        done = {k: o for k,o in latest_records(records).items() if 'scores' in o}
+        jobs = _jobs(methods, names, seeds)
+        todo,past = [o for o in jobs if (o[0].id, *o[1:]) not in done],[done[m.id,*o] for m,*o in jobs if (m.id, *o) in done]
+        _run_jobs(todo, {o.name: o for o in tasks}, path, valid_pct, n_jobs, progress, past)
     return read_results(out, names)
 
-def _run_jobs(todo, tasks, path, valid_pct, n_jobs, progress):
+def _run_jobs(todo, tasks, path, valid_pct, n_jobs, progress, past=()):
     "Run jobs and record each as it ends"
     ended = Parallel(n_jobs, return_as='generator_unordered', max_nbytes=None)(
         delayed(run_job)(m, [tasks[o] for o in group], s, valid_pct) for m,group,s in todo)
+    if callable(progress): ended = progress(ended, todo, past)
+    elif progress and todo: ended = progress_bar(ended, total=len(todo))
     try:
-        for record in (progress_bar(ended, total=len(todo)) if progress and todo else ended): append_line(path, record)
+        for record in ended: append_line(path, record)
     except BrokenProcessPool as e:
         raise ChildProcessError("a process that ran jobs was killed, as happens when memory runs out; what had ended is kept: "
                                 "run it again with fewer jobs at a time") from e

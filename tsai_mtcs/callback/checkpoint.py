@@ -23,7 +23,8 @@ from fastcore.foundation import L
 
 from ..checks import check_same_space, describe_space
 from ..rng import rng_kept, rng_state, set_rng_state
-from ..statefile import check_finite, plain, read_state, write_state
+from ..pretrained import check_finite
+from ..statefile import plain, read_state, write_state
 
 # %% ../../nbs/11_callback.checkpoint.ipynb #d8313e3c
 class Checkpoint(Callback):
