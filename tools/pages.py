@@ -38,11 +38,11 @@ def sections():
     return [(o['section'], o['contents']) for o in contents]
 
 
-def process():
-    "Every notebook as nbdev prepares it for the site, as {path in nbs: notebook}; the faults are printed"
+def process(names=None):
+    "Notebooks, all of them for `None`, as nbdev prepares them for a site, as {path in nbs: notebook}; the faults are printed"
     os.environ |= {'IN_TEST': '1', 'MPLBACKEND': 'agg'}  # as nbdev's own command: no cell exports the library again
     done, failed = {}, 0
-    for name in (nb for _, nbs_ in sections() for nb in nbs_):
+    for name in names or [name for _, contents in sections() for name in contents]:
         try: PageFilter()(nb := read_nb(nbs/name))
         except Exception as e:
             failed += 1
@@ -106,7 +106,8 @@ class Page:
             if posixpath.normpath(posixpath.join(here, path)) in self.pictures: return match[0]
             file = posixpath.normpath(posixpath.join(posixpath.dirname(self.name), path))
             if path.startswith(host):  # from nbdev's index, which knows methods and private names that no page shows
-                page, symbol = by_path[path.removeprefix(host).replace('.html', '.md')], anchor[1:]
+                page, symbol = by_path.get(path.removeprefix(host).replace('.html', '.md')), anchor[1:]
+                if page is None: return match[0]
                 while symbol and symbol not in page.anchors: symbol = symbol.rpartition('.')[0]
                 path, anchor = page.path, symbol and f'#{symbol}'
             elif file in pages: path = pages[file].path

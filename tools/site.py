@@ -23,7 +23,8 @@ def write_markdown(notebooks, folder):
         (folder/path).write_bytes(content)
     shutil.copytree(nbs/'images', folder/'images')
     shutil.copy(root/'tools'/'site.css', folder)
-    return [{section: [{pages[o].title: pages[o].path} for o in names]} for section, names in sections()]
+    nav = {section: [{pages[o].title: pages[o].path} for o in names if o in pages] for section, names in sections()}
+    return [{section: entries} for section, entries in nav.items() if entries]
 
 
 def on_page_content(html, **kwargs):
@@ -34,6 +35,7 @@ def on_page_content(html, **kwargs):
 
 
 def build(notebooks, site):
+    "The website of processed `notebooks` in the folder `site`"
     from mkdocs.commands.build import build as build_pages
     from mkdocs.config import load_config
     docs = root/'_proc'/'site'
