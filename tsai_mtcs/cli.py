@@ -13,6 +13,7 @@ from pathlib import Path
 from .bench.cli import add_commands
 from .cli_add import add_command
 from .cli_files import read_series
+from .cli_page import write_page
 from .cli_run import SETTINGS, check_settings, load_tasks, read_run, write_run, write_text
 from .files import write_whole
 from .lock import locked
@@ -152,6 +153,7 @@ def demo(args):
     train(argparse.Namespace(**settings, out=args.out, resume=False, overwrite=True))
     evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None))
     _write_sites(Path(args.out), table, learn)
+    print(f"All of it on one page, for any browser: {write_page(args.out).resolve().as_uri()}")
 
 def _sites_demo():
     "Four sites of a bundled data set that name its labels as they like: accuracy alone, shared and harmonised"
