@@ -140,6 +140,19 @@ def test_in_a_browser(browser, small_site):
         page.locator('.md-search-result__item a[href*="labels.html"]').first.wait_for()
 
 
+def test_page_of_a_run(browser, tmp_path):
+    import matplotlib.pyplot as plt
+    from tsai_mtcs.cli_page import write_page
+    (tmp_path/'sites.csv').write_text('site,alone,shared,harmonised\na site with quite a long name for a phone,0.9,1.0,\n')
+    groups = ''.join(f'{i},a site with quite a long name {k},{"label" * 12}\n' for i in range(3) for k in range(4))
+    (tmp_path/'label_groups.csv').write_text('group,task,label\n' + groups)
+    fig, _ = plt.subplots(figsize=(12, 4))
+    fig.savefig(tmp_path/'training.png')
+    plt.close(fig)
+    write_page(tmp_path)
+    assert looked_at(browser, tmp_path) == []
+
+
 @pytest.mark.slow
 def test_the_whole_site(site, browser, tmp_path):
     pytest.importorskip('material', reason="needs the extra 'site'")

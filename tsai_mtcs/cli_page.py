@@ -66,9 +66,11 @@ body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; background: 
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0; } h2 { font-size: 1.2rem; margin: 2.5rem 0 0; }
 p { color: var(--pale); margin: .3rem 0 1rem; max-width: 42rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; padding-left: 0; font-weight: 500; }
-td { min-width: 6rem; background: linear-gradient(90deg, var(--bar) var(--score, 0%), transparent 0) 0 50% / 100% 70% no-repeat; }
+/* The bars of all columns have one scale, however wide a column's name is. */
+td { min-width: 4.6rem; background: linear-gradient(90deg, var(--bar) var(--score, 0%), transparent 0) 100% 50% / 4rem 70% no-repeat; }
+@media (max-width: 30rem) { th, td { font-size: .85rem; } }
 tr:last-child > * { border-bottom: 0; border-top: 2px solid var(--line); }
 .groups { padding: 0; list-style: none; } .groups li { border-top: 1px solid var(--line); padding: .5rem 0; }
 .groups span { display: inline-block; margin: .15rem; padding: .1rem .6rem; border-radius: 1rem; background: var(--chip);
