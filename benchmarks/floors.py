@@ -92,7 +92,7 @@ if __name__ == '__main__':
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     tasks = load(args)
-    lens,plan = [o.spec.len for o in tasks],epoch_plan([len(o.train) for o in tasks], 32)
+    lens,plan = [o.spec.len for o in tasks],epoch_plan([len(o.train) for o in tasks], 32, 'proportional')
     here = rates(args.device)
     print(f'{len(tasks)} data sets, {len(plan)} steps an epoch, {args.epochs} epochs; this machine ({args.device}, '
           f'{torch.get_num_threads()} threads): {in_words(here)}')

@@ -45,7 +45,7 @@ def write(path, gb, length, piece=8192):
 def make_task(X): return Task('noise', X, np.arange(len(X))%4, (range(len(X)-len(X)//10), range(len(X)-len(X)//10, len(X))))
 
 def make_learner(task, steps):
-    dls = MultiTaskDataLoaders.from_tasks(task, steps=steps, device='cpu')
+    dls = MultiTaskDataLoaders.from_tasks(task, schedule='proportional', steps=steps, device='cpu')
     return mtcs_learner(dls.unwatched(), sharing=None)
 
 def fit(learn):

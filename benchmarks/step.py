@@ -85,14 +85,14 @@ if __name__ == '__main__':
     args = parser.parse_args()
     warnings.simplefilter('ignore')
     tasks = load(args)
-    plan = epoch_plan([len(o.train) for o in tasks], 32)
+    plan = epoch_plan([len(o.train) for o in tasks], 32, 'proportional')
     part = np.random.default_rng(0).permutation(len(plan))[:args.steps or len(plan)]
     plan = [plan[i] for i in sorted(part)]
     order = [k for k,_ in plan]
 
     def library(bf16=False, dropout=.1, alpha=args.alpha):
         set_seed(0)
-        dls = MultiTaskDataLoaders.from_tasks(tasks, device=args.device)
+        dls = MultiTaskDataLoaders.from_tasks(tasks, schedule='proportional', device=args.device)
         dls.train.__class__,dls.train.planned = PlannedDL,plan
         learn = mtcs_learner(dls.unwatched(), sharing='paper', alpha=alpha, arch_config=dict(dropout=dropout))
         return learn.to_bf16() if bf16 else learn

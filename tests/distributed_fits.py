@@ -1,7 +1,5 @@
-"The fits of test_distributed.py: torchrun runs this file in two processes"
-import sys
+"The fits of test_distributed.py, for each of two processes"
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback, CancelBatchException, CancelFitException
@@ -168,9 +166,8 @@ def refusals(folder):
     return dict(said=said)
 
 
-if __name__ == '__main__':
-    folder = Path(sys.argv[1])
-    torch.set_num_threads(1)
+def main(folder):
+    "All of them, in the process of one rank; what it finds is written to `folder`"
     out = {name: f() for name,f in ALIKE.items()}
     out |= dict(reads=reads(), resumed=resumed(folder), batch_norm=batch_norm(), pretext=pretext(), draws=draws(),
                 refusals=refusals(folder))

@@ -2,6 +2,7 @@
 import os
 import signal
 import sys
+import traceback
 
 import numpy as np
 import torch
@@ -46,8 +47,10 @@ def forked(f, log=os.devnull):
         sys.stdout = sys.stderr = open(log, 'w')
         torch.set_num_threads(1) # threads of OpenMP don't survive a fork: a second one would be waited for without end
         code = f() or 0
+    except BaseException: traceback.print_exc()
+    finally:
         sys.stdout.flush()
-    finally: os._exit(code)
+        os._exit(code)
 
 def exit_code(pid):
     "How a forked process ended: its exit code, or minus the signal that ended it"

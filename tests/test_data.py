@@ -23,7 +23,8 @@ def numbered(name, n_train, n_test=9, steps=5):
     return Task(name, X, [i%2 for i in range(n)] if n_train > 1 else [0]*n, splits=(range(n_train), range(n_train,n)))
 
 def make_tasks(): return [numbered(name, n, steps=5+i) for i,(name,n) in enumerate(TRAIN.items())]
-def make_dls(**kwargs): return MultiTaskDataLoaders.from_tasks(make_tasks(), **{'bs':16, 'device':'cpu', **kwargs})
+def make_dls(**kwargs):
+    return MultiTaskDataLoaders.from_tasks(make_tasks(), **{'bs':16, 'schedule':'proportional', 'device':'cpu', **kwargs})
 
 def rows(x, y, space):
     "Task and row numbers of a batch; checks that it comes from one task, and that its labels are those of its rows"
@@ -104,7 +105,7 @@ def test_plans_are_those_of_before():
     rows = [np.split(rng.permutation(n), range(16, n, 16)) for n in (70,32)]
     order = rng.permutation(np.repeat([0,1], [5,2]))
     want = [(k, rows[k].pop(0).tolist()) for k in order]
-    assert [(k, r.tolist()) for k,r in epoch_plan([70,32], 16, seed=(3,1))] == want
+    assert [(k, r.tolist()) for k,r in epoch_plan([70,32], 16, 'proportional', seed=(3,1))] == want
 
 @pytest.mark.parametrize('schedule', ['uniform','temperature','round_robin'])
 def test_oversampled_rows_come_equally_often(schedule):
@@ -255,7 +256,7 @@ def test_transforms_that_predictions_would_lack_are_refused(argument, tfm):
 REFUSED = dict(shedule='schedule', vaild_pct='valid_pct', temprature='temperature', batch_size='bs', drop_last='one row joins',
                after_item='before they are made a Task', before_batch='before they are made a Task', weights='schedule',
                splits='belong to the tasks',
-               persistent_workers='start anew', item_tfms='before they', xyz='known: tasks, bs')
+               persistent_workers='start anew', item_tfms='before they', xyz='known: tasks, recipe, bs')
 
 @pytest.mark.parametrize('name', REFUSED)
 def test_arguments_that_nothing_honours_are_refused(name):

@@ -1,39 +1,60 @@
 "Fits of two processes on this CPU: equal to one process, and what happens when one is killed"
-import os, subprocess, sys, time
-from pathlib import Path
+import os, signal, socket, subprocess, sys, time
 
+import distributed_fits
 import pandas as pd
 import pytest
 import torch
+import torch._dynamo  # noqa: F401 (what a first step imports: here, and not in every fork)
 from distributed_fits import ALIKE
-from helpers import same
+from helpers import forked, same
+from tsai_mtcs.cli import main
 from tsai_mtcs.test_utils import write_archive
 
 pytest.importorskip('accelerate', reason="needs the extra 'distributed'")
 import psutil  # accelerate requires it
 
 MTCS = [sys.executable, '-c', 'import sys; from tsai_mtcs.cli import main; sys.exit(main(sys.argv[1:]))']
+TRAIN = ['train','--archive','archive','--tasks','waves,machine','--epochs','8','--bs','8','--out','run']
+RESUME = ['train','--resume','--out','run']
 WAIT = 240 # seconds after which a hang is a failure
 
 
-def launch(*args, cwd=None):
-    "Start two processes with `torchrun`, on a free port"
-    env = {**os.environ, 'OMP_NUM_THREADS':'1', 'CUDA_VISIBLE_DEVICES':'', 'PYTHONWARNINGS':'ignore', 'MPLBACKEND':'Agg'}
-    return subprocess.Popen([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *map(str, args)],
-                            cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start(f, folder):
+    "Fork two processes that find each other as those of `torchrun` do, which would import everything anew; their ids"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    def rank(r):
+        os.environ.update(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE='2', LOCAL_WORLD_SIZE='2',
+                          MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        return f()
+    return [forked(lambda r=r: rank(r), folder/f'rank{r}.log') for r in range(2)]
 
-def end(p):
-    "What a launcher prints until it ends"
-    try: return p.communicate(timeout=WAIT)
-    finally: p.kill()
+def end(pids, folder):
+    "The exit codes of both processes and what they print"
+    codes,stop = {},time.monotonic()+WAIT
+    while len(codes) < 2:
+        for o in set(pids)-set(codes):
+            if time.monotonic() > stop: os.kill(o, signal.SIGKILL)
+            pid,status = os.waitpid(o, os.WNOHANG)
+            if pid: codes[o] = os.waitstatus_to_exitcode(status)
+        time.sleep(.02)
+    return [codes[o] for o in pids],[(folder/f'rank{r}.log').read_text() for r in range(2)]
+
+def launch(*args, cwd=None):
+    "Start `mtcs` in two processes with `torchrun`, on a free port"
+    env = {**os.environ, 'OMP_NUM_THREADS':'1', 'CUDA_VISIBLE_DEVICES':'', 'PYTHONWARNINGS':'ignore', 'MPLBACKEND':'Agg'}
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '--no-python']
+    return subprocess.Popen([*torchrun, *MTCS, *args], cwd=cwd, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     "What each of two processes has after all fits of distributed_fits.py"
     folder = tmp_path_factory.mktemp('ranks')
-    p = launch(Path(__file__).with_name('distributed_fits.py'), folder)
-    _,err = end(p)
-    assert p.returncode == 0, err
+    codes,said = end(start(lambda: distributed_fits.main(folder), folder), folder)
+    assert codes == [0,0], said
     return [torch.load(folder/f'rank{r}.pt', weights_only=False) for r in range(2)]
 
 
@@ -81,23 +102,38 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     return tmp_path
 
+def is_cut(run):
+    "Whether a run has begun and not ended"
+    epochs = torch.load(run/'checkpoint.pt', weights_only=True)['epochs']
+    return 1 <= epochs < 8 and not (run/'model.safetensors').exists()
+
+def is_whole(run): return (run/'model.safetensors').exists() and list(pd.read_csv(run/'history.csv').epoch) == list(range(8))
+
 def test_a_killed_rank_ends_the_job_which_can_go_on(folder):
     "Rank 1 is killed after the first epoch; two processes go on from the checkpoint of rank 0"
-    p = launch('--no-python', *MTCS, 'train', '--archive', 'archive', '--tasks', 'waves,machine', '--epochs', '8', '--bs', '8',
-               '--out', 'run', cwd=folder)
+    pids = start(lambda: main(TRAIN), folder)
+    while not (folder/'run'/'checkpoint.pt').exists() and psutil.pid_exists(pids[0]): time.sleep(.02)
+    os.kill(pids[1], signal.SIGKILL)
+    (zero,one),said = end(pids, folder)
+    assert zero > 0 and one == -signal.SIGKILL and is_cut(folder/'run'), said
+
+    codes,said = end(start(lambda: main(RESUME), folder), folder)
+    assert codes == [0,0], said
+    assert [o.count('The model is in run') for o in said] == [1,0] and is_whole(folder/'run')
+
+@pytest.mark.slow
+def test_torchrun_ends_a_job_of_which_a_rank_is_killed(folder):
+    p = launch(*TRAIN, cwd=folder)
     while p.poll() is None and not (folder/'run'/'checkpoint.pt').exists(): time.sleep(.02)
     for o in psutil.Process(p.pid).children():
         if o.environ().get('RANK') == '1': o.kill()
-    _,err = end(p)
-    assert p.returncode != 0 and 'ChildFailedError' in err
-    assert 1 <= torch.load(folder/'run'/'checkpoint.pt', weights_only=True)['epochs'] < 8
-    assert not (folder/'run'/'model.safetensors').exists()
+    _,err = p.communicate(timeout=WAIT)
+    assert p.returncode != 0 and 'ChildFailedError' in err and is_cut(folder/'run')
 
-    p = launch('--no-python', *MTCS, 'train', '--resume', '--out', 'run', cwd=folder)
-    out,err = end(p)
+    p = launch(*RESUME, cwd=folder)
+    out,err = p.communicate(timeout=WAIT)
     assert p.returncode == 0, err
-    assert out.count('The model is in run') == 1 and (folder/'run'/'model.safetensors').exists()
-    assert list(pd.read_csv(folder/'run'/'history.csv').epoch) == list(range(8))
+    assert out.count('The model is in run') == 1 and is_whole(folder/'run')
 
 def test_without_accelerate(monkeypatch):
     from tsai_mtcs.callback.distributed import make_accelerator

@@ -45,10 +45,10 @@ def longest(above):
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-@pytest.mark.parametrize('diff', [False, True])
-def test_poolings_of_every_kernel_are_those_of_plain_loops(compiled, diff):
+@pytest.mark.parametrize('diff,steps', [(False,29), (True,29), (False,14)]) # of 14 the second has 9, where dilations end
+def test_poolings_of_every_kernel_are_those_of_plain_loops(compiled, diff, steps):
     part = RocketPart([1], torch.Generator().manual_seed(0), diff, 252, pools=4)
-    X = rows(2, steps=29, seed=1).cumsum(-1)
+    X = rows(2, steps=steps, seed=1).cumsum(-1)
     part.fit(lambda: X[0])
     x = X.diff() if diff else X
     lens = torch.tensor([x.shape[-1], x.shape[-1]-5])
@@ -164,18 +164,33 @@ def test_missing_values_count_as_their_mean():
     x[1,2,30:],filled[1,2,30:] = torch.nan,0 # the series goes on in other variables
     assert torch.equal(encoder(x), encoder(filled))
 
-@pytest.mark.parametrize('steps', [1, 2, 5, 8, 9, 10, 11, 17, 18])
-def test_short_series_have_features(steps):
-    z = standard()(rows(3, 1, steps))
-    assert z.isfinite().all() and not torch.equal(z[0], z[1])
+@pytest.mark.parametrize('steps', [1, 2, 5, 8])
+def test_a_series_shorter_than_a_kernel_ends_in_its_mean(steps):
+    x = rows(3, 1, steps)
+    assert torch.equal(standard()(x), standard()(torch.nn.functional.pad(x, (0, 9-steps)))) and not torch.equal(*standard()(x[:2]))
 
-def test_constant_and_empty_series_have_features():
-    encoder = standard()
-    x = torch.stack([torch.zeros(1, 30), torch.full((1, 30), 7.), torch.full((1, 30), torch.nan)])
-    assert encoder(x).isfinite().all()
+@pytest.mark.parametrize('steps', [9, 10, 11, 17, 18])
+def test_short_series_at_either_side_of_a_dilation(steps):
+    "Dilations are rounded down, so that a kernel fits: the last step then counts, and nothing beyond it"
+    encoder,x = standard(),rows(2, 1, steps)
+    assert all((dilations(o.exponents, torch.tensor([steps])) == (2 if steps > 16 else 1)).any() for o in encoder.parts)
+    assert all((dilations(o.exponents, torch.tensor([steps])) <= (steps-1)//8).all() for o in encoder.parts)
+    moved = x.clone()
+    moved[...,-1] += 1
+    assert (encoder(moved) != encoder(x)).any(1).all()
+
+def test_features_of_a_series_without_values_and_of_zeros():
+    encoder,first = standard(),standard().parts[0]
+    empty = encoder(torch.full((1, 1, 30), torch.nan))
+    assert torch.equal(empty, encoder(torch.zeros(1, 1, 9)))
+    zeros = encoder.raw(torch.zeros(1, 1, 30))[0]
+    assert torch.equal(zeros[:len(first.biases)], (first.biases < 0).float()) # outputs of 0 exceed negative biases
+
+def test_a_constant_data_set_has_the_features_of_its_mean():
     task = random_task('a')
     task.X[:] = 1
-    assert fitted([task])(rows()).isfinite().all()
+    encoder = fitted([task])
+    assert (encoder(torch.from_numpy(task.spec.scale(task.X))) == 0).all() and (encoder(rows()) != 0).any(1).all()
 
 def test_flat_series_lose_to_the_first_kernel_of_each_group():
     part = HydraPart([1], torch.Generator().manual_seed(0))
@@ -254,6 +269,6 @@ def test_no_dilation_exceeds_a_series():
     assert (dilations(torch.tensor([12.,-3.,.5]), [65]) == [[8,1,2]]).all()
 
 def test_a_file_can_not_ask_for_signals_of_a_million_variables():
-    config = dict(arch='KernelEncoder', vars=list(range(16321,16385)), parts=['hydra'], n_kernels=None, seed=0)
+    config = dict(arch='KernelEncoder', vars=list(range(16321,16385)), parts=['hydra'], n_kernels=None, seed=0, steps=None)
     with pytest.raises(ValueError, match='vars='): encoder_from_config(config)
     encoder_from_config({**config, 'vars':[1,1000]})

@@ -98,7 +98,7 @@ def test_classifiers_of_several_layers_are_refused(dealt):
 
 def test_arguments_of_the_other_sharing_are_refused(dealt):
     with pytest.raises(ValueError, match="no argument `alpha`: it is an argument of sharing='paper'"): site_learner(dealt, alpha=.1)
-    with pytest.raises(ValueError, match="there is no sharing 'all'; known: matched, paper, None"): site_learner(dealt, sharing='all')
+    with pytest.raises(ValueError, match="no sharing 'all'; known: matched, paper, recipe, None"): site_learner(dealt, sharing='all')
     with pytest.raises(ValueError, match="give sharing='paper' with them"): site_learner(dealt, partners=2)
 
 @pytest.mark.parametrize('seed', range(5))

@@ -236,14 +236,14 @@ def test_embeddings_do_not_depend_on_the_batches(encoder):
     want = model.embed(X, task='gait')
     assert want.shape == (9,16) and want.dtype == np.float32
     for steps in (1, 30, 31, 95, 269, 270, 2**20):
-        np.testing.assert_allclose(model.embed(X, task='gait', steps=steps), want, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(model.embed(X, task='gait', steps=95), model.embed(X, task='gait', steps=95))
+        np.testing.assert_allclose(model.embed(X, task='gait', chunk=steps), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.embed(X, task='gait', chunk=95), model.embed(X, task='gait', chunk=95))
 
 @pytest.mark.parametrize('n,steps', [(1,64), (7,64), (30,64), (64,64), (65,64), (200,64)])
 def test_batches_hold_no_more_steps_than_allowed(n, steps):
     model,seen = make_model('ts2vec'),[]
     model.backbone.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape))
-    model.embed(np.random.default_rng(0).normal(size=(10,1,n)), task='gait', steps=steps)
+    model.embed(np.random.default_rng(0).normal(size=(10,1,n)), task='gait', chunk=steps)
     assert sum(o[0] for o in seen) == 10 and {o[2] for o in seen} == {n}
     assert all(o[0] == 1 or o[0]*o[2] <= steps for o in seen)
     assert len(seen) == -(-10//max(1, steps//n))

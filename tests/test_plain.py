@@ -26,14 +26,14 @@ class Watch(Callback):
 def make_learner(alpha=.5, **kwargs):
     set_seed(0)
     tasks = synth_tasks()
-    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=16, device='cpu')
+    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=16, schedule='proportional', device='cpu')
     return tasks,quiet(mtcs_learner(dls, sharing='paper', alpha=alpha, tau=1.1, arch_config=dict(dropout=0.), cbs=Watch(), **kwargs))
 
 @pytest.mark.parametrize('alpha', [0.,.5])
 def test_training(alpha):
     tasks,learn = make_learner(alpha)
     model = plain.PlainModel(learn.dls.space.specs, dropout=0.).load(learn.model)
-    plan = epoch_plan([len(o.train) for o in tasks], 16, seed=(0,0))
+    plan = epoch_plan([len(o.train) for o in tasks], 16, 'proportional', seed=(0,0))
     want = plain.train(model, plain.loaders(tasks, plan), [k for k,_ in plan], alpha, tau=1.1)
     learn.fit(1)
     np.testing.assert_allclose(learn.watch.seen, want, rtol=1e-4)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from helpers import quiet, same, weights
 from tsai_mtcs.data import MultiTaskDataLoaders
@@ -17,6 +18,7 @@ from tsai_mtcs.selfsup.ts2vec import hierarchical_loss, ts2vec_learner
 from tsai_mtcs.selfsup.tst import filling_loss, markov_mask, tst_learner
 from tsai_mtcs.selfsup.tstcc import nt_xent, temporal_loss, tstcc_learner
 from tsai_mtcs.tasks import Task
+from tsai_mtcs.test_utils import synth_tasks
 
 SMALL = dict(hidden=8, feats=16, depth=2)
 LEARNERS = dict(
@@ -51,12 +53,60 @@ def fitted(method, tasks=None, seed=0, steps=4):
 
 # Every method
 @every_method
-def test_embeddings_and_losses_are_finite(method):
+def test_embeddings_are_those_of_scaled_series(method):
     learn = fitted(method)
-    assert len(learn.recorder.losses) == 4 and np.isfinite(learn.recorder.losses).all()
-    for task in learn.dls.space.names:
-        Z = learn.embed(next(o for o in make_tasks() if o.name == task).X, task)
-        assert Z.shape == (18,16) and np.isfinite(Z).all() and np.ptp(Z, axis=0).max() > 0
+    model = learn.model.eval()
+    for k,task in enumerate(make_tasks()):
+        Z = learn.embed(task.X, task.name)
+        with torch.no_grad(): want = model.embedding(torch.from_numpy(learn.dls.space.specs[k].scale(task.X)), k)
+        np.testing.assert_allclose(Z, want, atol=1e-5)
+        assert Z.shape == (18,16) and len(np.unique(Z, axis=0)) == 18
+
+class EachLoss(Callback):
+    "The loss of each batch, where the recorder smooths"
+    order = 99
+    def before_fit(self): self.seen = []
+    def after_loss(self):
+        if self.training: self.seen.append(self.learn.loss.item())
+
+@pytest.mark.parametrize('method,least', dict(tloss=3., tnc_conv=.01, tstcc=.5).items())
+def test_training_lowers_the_loss(method, least):
+    set_seed(0)
+    learn = quiet(LEARNERS[method](MultiTaskDataLoaders.from_tasks(synth_tasks(), bs=16, device='cpu')))
+    each = EachLoss()
+    learn.fit_steps(40, 3e-3, cbs=each)
+    assert len(each.seen) == 40 and np.mean(each.seen[:8])-np.mean(each.seen[-8:]) > least
+
+def few_losses(method, bf16):
+    "The losses of four steps, and the types of what layers of the backbone give"
+    set_seed(0)
+    learn = quiet(LEARNERS[method](MultiTaskDataLoaders.from_tasks(synth_tasks(), bs=16, device='cpu')))
+    each,types = EachLoss(),set()
+    for o in learn.model.backbone.modules():
+        if isinstance(o, (torch.nn.Conv1d, torch.nn.Linear)): o.register_forward_hook(lambda m,x,z: types.add(z.dtype))
+    if bf16: learn.to_bf16()
+    learn.fit_steps(4, cbs=each)
+    return each.seen,types
+
+@pytest.mark.parametrize('method', ['tstcc','tst'])
+def test_bfloat16_has_nearly_the_same_losses(method):
+    (full,types),(half,lower) = few_losses(method, False),few_losses(method, True)
+    assert torch.bfloat16 in lower and torch.bfloat16 not in types and full != half
+    assert half == pytest.approx(full, rel=.02)
+
+@every_method
+def test_validation_is_of_rows_held_out_alone(method):
+    "Each once, by the model as it is evaluated"
+    class Look(Callback):
+        order = 99
+        def after_loss(self): seen.append((self.learn.loss.item(), len(self.xb[0]), self.model.training))
+    set_seed(0)
+    dls,seen = MultiTaskDataLoaders.from_tasks(synth_tasks(), bs=16, valid_pct=.25, device='cpu'),[]
+    learn = quiet(LEARNERS[method](dls))
+    got = learn.validate(cbs=Look())[0]
+    losses,rows,training = map(np.array, zip(*seen))
+    assert rows.sum() == len(dls.valid_ds) and not training.any() and (losses > .1).all()
+    assert got == pytest.approx((losses*rows).sum()/rows.sum(), rel=1e-5)
 
 @every_method
 def test_the_seed_decides(method):
@@ -78,11 +128,13 @@ def test_padding_changes_no_embedding(method):
 
 @every_method
 def test_a_series_without_values(method):
+    "It has one embedding, whatever stands beside it, and changes none"
     model = fitted(method).model.eval()
     x = torch.full((2,3,20), torch.nan)
     x[1] = torch.randn(3, 20)
-    with torch.no_grad(): Z = model.embedding(x, 0)
-    assert Z.shape == (2,16) and Z.isfinite().all() and not torch.equal(Z[0], Z[1])
+    with torch.no_grad(): Z,empty,full = (model.embedding(o, 0) for o in (x, x[:1], x[1:]))
+    torch.testing.assert_close(Z, torch.cat((empty, full)), atol=1e-5, rtol=1e-5)
+    assert Z.shape == (2,16) and (Z[0]-Z[1]).abs().max() > 1e-3
 
 @pytest.mark.parametrize('method', [o for o in LEARNERS if o != 'tnc_conv'])
 def test_first_layers_are_input_projections(method):

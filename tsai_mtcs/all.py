@@ -11,6 +11,7 @@ from .near_copies import copied_fraction, near_copies
 from .formats import read_file
 from .archive import *
 from .labels import *
+from .recipes import *
 from .schedules import *
 from .datasets import MultiTaskDataset, SeriesStore, sample_rows
 from .showing import *
@@ -27,7 +28,7 @@ from .losses import *
 from .metrics import *
 from .calibration import *
 from .sharing import *
-from .callback.sharing import MTCSLoss, as_prior
+from .callback.sharing import MTCSLoss
 from .ridge import Ridge, Rows
 from .matching import *
 from .solve import *

@@ -39,7 +39,7 @@ class ArchEncoder(nn.Module):
         else: self.feats = self._embeds_rows(x)
 
     def _fixed_len(self, known, vars, lens):
-        "The one length that the architecture is built for; `None` for any, `ValueError` where the tasks have several"
+        "The only length that the architecture accepts; `None`: any; `ValueError` where the tasks have several lengths and it accepts one"
         if not (known.one_len if known else not all(self._takes(vars, n) for n in (lens[-1]+8, *lens))): return None
         if len(lens) == 1: return lens[0]
         raise ValueError(f"{self.arch.__name__} is built for one length, and the tasks have {', '.join(map(str, lens))} steps; "
@@ -47,7 +47,7 @@ class ArchEncoder(nn.Module):
                          "or resample the series to one length")
 
     def _pooled(self, x):
-        "The backbone's output for series without missing values, averaged over steps; no weight or statistic changes"
+        "The backbone's output for series without missing values, averaged over time steps; weights and running statistics stay as they are"
         training = self.backbone.training
         with torch.no_grad(): z = self.backbone.eval()(x)
         self.backbone.train(training)
@@ -58,14 +58,14 @@ class ArchEncoder(nn.Module):
         except (RuntimeError, ValueError, AssertionError, IndexError): return False
 
     def _embeds_rows(self, x):
-        "The size of an embedding; `ValueError` where rows have another one together than apart"
+        "The size of an embedding; `ValueError` where the embedding of a row depends on the other rows of its batch"
         z = self._pooled(x)
         if torch.allclose(z, torch.cat((self._pooled(x[:1]), self._pooled(x[1:]))), rtol=1e-4, atol=1e-5): return z.shape[1]
         raise ValueError(f"{self.arch.__name__} mixes the rows of a batch, so that a series' embedding depends on its companions; "
                          f"take one that doesn't: TS2VecEncoder, {', '.join(ARCHS)}")
 
     def forward(self, x):
-        "Embeddings; in eval mode, rows of a length at a time, so that no series reads what another one's length has padded it with"
+        "Embeddings; in eval mode, series of the same length are embedded together, so that no embedding depends on padding"
         if self.fixed_len and x.shape[-1] != self.fixed_len:
             raise ValueError(f"expected series of {self.fixed_len} steps, found {x.shape[-1]}; resample them to that length")
         if self.training or self.fixed_len: return self._embed(x)

@@ -93,14 +93,14 @@ def _find(name, path):
         if all(o.is_file() for o in pair): return pair
 
 def _missing(names, path):
-    "What to say of data sets that aren't in the archive's folder"
+    "The error message for data sets that the archive's folder lacks"
     have = [o.name for o in path.iterdir() if _find(o.name, path)]
     near = {o: difflib.get_close_matches(o, have, n=3, cutoff=.6) for o in names}
     said = [f"'{o}'" + (f" (nearest there: {', '.join(n)})" if n else '') for o,n in near.items()]
     return f"found no TRAIN and TEST file in {path} for {'; '.join(said)}; check the names, or `download=True`"
 
 def _download(name, path):
-    "Download a data set through aeon; the two files it leaves"
+    "Download a data set through aeon, and return its two files"
     _check_name(name, UCR_128, 'data sets of the UCR archive')
     path.mkdir(parents=True, exist_ok=True)
     load_classification(name, extract_path=str(path))
@@ -127,7 +127,7 @@ def _cache_folder(cache):
     return Path(cache or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'tsai_mtcs')
 
 def _stamp(files):
-    "What tells that a file is still the same"
+    "Paths, sizes and times of change of files, by which a cached copy is known to be current"
     return json.dumps([_CACHE, *((str(o.resolve()), o.stat().st_size, o.stat().st_mtime_ns) for o in files)])
 
 # %% ../nbs/01_archive.ipynb #dbff3940
@@ -148,7 +148,7 @@ def _split_task(name, X, y, n):
     return Task(name, X, y, splits=(range(n), range(n,len(y))))
 
 def _store(path, **arrays):
-    "Write a cache file, if there is room for it"
+    "Write a cache file; a full disk is no error"
     try:
         with write_whole(path) as f: np.savez(f, **arrays)
     except OSError: pass

@@ -29,14 +29,14 @@ def check_fit(
                     raise ValueError(f"expected {name} to be a finite number of at least 0, found {o!r}")
 
 def _numbers(x):
-    "The numbers of a rate: one, a slice's or a list's"
+    "The numbers of a learning rate given as a number, a slice or a list"
     if x is None: return []
     return [o for o in (x.start, x.stop) if o is not None] if isinstance(x, slice) else np.ravel(x).tolist()
 
 def checked(
     fit, # A method of fastai's `Learner`
 ):
-    "The same method, which looks at its arguments before it does anything"
+    "The same method, which checks its arguments and loaders first"
     signature = inspect.signature(fit)
     @wraps(fit)
     def f(self, *args, **kwargs):

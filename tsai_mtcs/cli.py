@@ -14,20 +14,19 @@ from .bench.cli import add_commands
 from .cli_add import add_command
 from .cli_files import read_series
 from .cli_page import write_page
-from .cli_run import SETTINGS, check_settings, load_tasks, read_run, write_run, write_text
+from .cli_run import SETTINGS, load_tasks, read_run, recipe_settings, run_recipe, settings_of, write_run, write_text
 from .files import write_whole
 from .lock import locked
+from .recipes import RECIPES
 
 # %% ../nbs/30_cli.ipynb #5c8f60f2
 def _make_learner(run, folder):
     "An untrained learner with the settings of a run"
     from tsai_mtcs.all import MultiTaskDataLoaders, mtcs_learner, set_seed
     tasks = load_tasks(run['tasks'], run['archive'], run['data'])
-    dls = MultiTaskDataLoaders.from_tasks(tasks, bs=run['bs'], schedule=run['schedule'], valid_pct=run['valid_pct'], seed=run['seed'],
-                                          path=folder)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, run_recipe(run), valid_pct=run['valid_pct'], seed=run['seed'], path=folder)
     set_seed(run['seed'])
-    if run['sharing'] == 'paper': return mtcs_learner(dls, sharing='paper', alpha=run['alpha'], tau=run['tau'])
-    return mtcs_learner(dls, sharing='matched' if run['sharing'] == 'matched' else None)
+    return mtcs_learner(dls)
 
 # %% ../nbs/30_cli.ipynb #91737abc
 def train(args):
@@ -37,24 +36,23 @@ def train(args):
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
-    run = read_run(folder) if args.resume else check_settings({o: getattr(args, o) for o in SETTINGS})
+    run = read_run(folder) if args.resume else settings_of(args)
     with nullcontext() if rank_distrib() else locked(folder), _no_trace_of_failure(folder):
         _check_free(folder, args)
         learn = _make_learner(run, folder)
         with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
             if not rank_distrib(): _start(folder, run, args.resume)
-            _fit(learn, run, folder/'checkpoint.pt', args.resume)
+            _fit(learn, folder/'checkpoint.pt', args.resume)
         if rank_distrib(): return
         learn.save_pretrained(folder)
         _picture_run(learn, folder)
     print(f"The model is in {folder}. To score it: mtcs evaluate {folder}")
 
-def _fit(learn, run, path, resume):
+def _fit(learn, path, resume):
     "Fit with a checkpoint after every epoch, from the last one if asked to"
     from tsai_mtcs.all import Checkpoint
     start = learn.resume(path) if resume and path.exists() else 0
-    fit = learn.fit_one_cycle if run['fit'] == 'one_cycle' else learn.fit
-    try: fit(run['epochs'], run['lr'], start_epoch=start, cbs=Checkpoint(path))
+    try: learn.fit_recipe(start_epoch=start, cbs=Checkpoint(path))
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
 
 # %% ../nbs/30_cli.ipynb #5a1e0003
@@ -62,12 +60,12 @@ def _fit(learn, run, path, resume):
 _FILES = ('checkpoint.pt','model.safetensors','history.csv','training.png','relevance.png','results.csv')
 
 def _check_free(folder, args):
-    "Raise `FileExistsError` for a folder in which something was trained, unless that is to go on or to be overwritten"
+    "Raise `FileExistsError` for a folder that holds a run, unless the run is to be resumed or overwritten"
     if args.resume or args.overwrite or not any((folder/o).exists() for o in _FILES): return
     raise FileExistsError(f"{folder} holds a run already; continue it with --resume, replace it with --overwrite, or name another folder")
 
 def _start(folder, run, resume):
-    "Clear away what processes left that were killed, and all of a run that is replaced; then keep the settings"
+    "Delete temporary files of killed processes and the files of a run that is replaced, and write the settings"
     for o in folder.glob('.*.part'): o.unlink()
     if resume: return
     for o in _FILES: (folder/o).unlink(missing_ok=True)
@@ -75,7 +73,7 @@ def _start(folder, run, resume):
 
 @contextmanager
 def _no_trace_of_failure(folder):
-    "Where an error comes before the first checkpoint, the folder is left as if nothing had been asked for"
+    "Remove the settings again where an error comes before the first checkpoint"
     try: yield
     except Exception:
         if not any((folder/o).exists() for o in _FILES): (folder/'run.json').unlink(missing_ok=True)
@@ -83,7 +81,7 @@ def _no_trace_of_failure(folder):
 
 # %% ../nbs/30_cli.ipynb #d0217f5d
 def _picture_run(learn, folder):
-    "The record of a run as a table, and two pictures"
+    "Write the history of a run as a table, and pictures of the training and of the relevance"
     from tsai_mtcs.all import read_history
     history = read_history(folder/'checkpoint.pt')
     write_text(folder/'history.csv', history.to_csv(index=False))
@@ -144,13 +142,13 @@ def embed(args):
     print(f"{Z.shape[0]} embeddings of {Z.shape[1]} feats are in {out}")
 
 # %% ../nbs/30_cli.ipynb #be56c2f2
-DEMO = dict(epochs=10, fit='one_cycle', schedule='uniform')
+DEMO = dict(epochs=10)
 
 def demo(args):
     "Find the labels that mean the same at four sites, then train one model on six bundled real data sets; tables and pictures of both"
     table,learn = _sites_demo()
-    settings = {o: default for o,(default,*_) in SETTINGS.items()} | DEMO
-    train(argparse.Namespace(**settings, out=args.out, resume=False, overwrite=True))
+    settings = dict.fromkeys(SETTINGS) | DEMO
+    train(argparse.Namespace(**settings, recipe='default', out=args.out, resume=False, overwrite=True))
     evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None))
     _write_sites(Path(args.out), table, learn)
     print(f"All of it on one page, for any browser: {write_page(args.out).resolve().as_uri()}")
@@ -185,6 +183,11 @@ _EXAMPLES = """examples:
   mtcs benchmark --methods mtcs,mtl,dtw --tasks Lightning2,Lightning7 --archive UCRArchive_2018 --seeds 0,1,2 --out comparison
   mtcs reproduce table2 --archive UCRArchive_2018 --seeds 0,1,2 --out table2"""
 
+def _printed(name):
+    "The value of a setting in the paper's recipe, for a help text, where it differs from the default"
+    value = recipe_settings('paper').get(name)
+    return '' if value in (None, SETTINGS[name][0]) else f'; paper: {value}'
+
 def make_parser():
     "The parser of the `mtcs` command"
     style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -201,9 +204,11 @@ def make_parser():
     add('--out', required=True, help='folder to keep the run in')
     add('--resume', action='store_true', help='continue the run in --out after its last whole epoch, with its own settings')
     add('--overwrite', action='store_true', help='replace a run that --out holds')
+    add('--recipe', default='default', choices=tuple(RECIPES),
+        help="settings under one word, for those below that are left out; paper: as the paper prints them")
     for name,(default,text,*_) in SETTINGS.items():
-        add('--'+name.replace('_','-'), default=default, type=str if default is None else type(default),
-            help=text+('' if default is None else f' (default: {default})'))
+        add('--'+name.replace('_','-'), type=str if default is None else type(default),
+            help=text+('' if default is None else f' (default: {default}{_printed(name)})'))
     add = command(evaluate, 'mtcs evaluate run')
     add('folder', help='folder of a run')
     add('--classifier', default='svm', choices=('svm','ridge','logistic'),
@@ -229,7 +234,7 @@ def make_parser():
 # %% ../nbs/30_cli.ipynb #232382b3
 def main(
     argv=None, # Arguments; `None`: those of the process
-)->int: # 0; 2 after an error, which is said in one line; 130 after Ctrl-C
+)->int: # Exit code: 0; 2 after an error, which takes one line; 130 after Ctrl-C
     "The `mtcs` command"
     args = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)

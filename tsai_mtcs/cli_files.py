@@ -11,10 +11,10 @@ from pathlib import Path
 
 # %% ../nbs/30a_cli_files.ipynb #5f14a3a7
 def read_series(
-    path, # `.npy` (n, len) or (n, vars, len); `.ts`, `.arff`; or text, a series a line, values parted by commas, tabs or blanks
+    path, # `.npy` (n, len) or (n, vars, len); `.ts`, `.arff`; or text, a series a line, values separated by commas, tabs or blanks
     labelled:bool=False, # Text: the first value of a line is a label, as in the archive's files
 ): # Series and their labels; `None` for the labels where the file has none
-    "Series from a file; `ValueError` names the file and the line that is no series"
+    "Series from a file; `ValueError` names the file and the line that does not hold a series"
     path = Path(path)
     if path.is_dir(): raise FileNotFoundError(f"expected a file of series at {path}, found a folder")
     if not path.is_file(): raise FileNotFoundError(f"expected a file of series at {path}, found none")
@@ -51,7 +51,7 @@ def _text(path):
         raise ValueError(f"{path}: expected text in UTF-8, found other bytes at position {e.start}; save it as plain text") from None
 
 def _read_line(line, where, labelled):
-    "Label and values of a line; `ValueError` says where and what is no number"
+    "Label and values of a line; `ValueError` names the place of a value that is not a number"
     cells = [o.strip() for o in re.split(r'[,\t]|(?<![,\t]) +', line.strip('\r\n '))]
     label,cells = (cells[0],cells[1:]) if labelled else (None,cells)
     values = [_number(o, where) for o in cells]

@@ -15,7 +15,7 @@ from .files import write_whole
 def groups_text(
     frame, # See `groups_frame`
     width:int=80, # Columns of the table; long names are cut
-)->str: # Lines, a label each, groups parted by an empty line
+)->str: # A line for each label, with an empty line between groups
     "Label groups as text"
     if not len(frame): return "No labels of different tasks are taken to mean the same."
     numbers = 5+1+2+2+8+2+6 # group, strength and rows, and the blanks between columns

@@ -16,7 +16,7 @@ from .lazy import LazySeries, on_disk
 def as_collection(
     X, # `(n, len)`, `(n, vars, len)`, a list of unequal series, a data frame with a row a series, or one of aeon's containers
 ): # An array, a list of arrays, or a `LazySeries`, as `as_series` takes them
-    "Series as arrays; an error in scikit-learn's words for what is none"
+    "Series as arrays; scikit-learn's own error message for anything else"
     # but for a sparse matrix, which `check_array` refuses
     if isinstance(X, LazySeries) or on_disk(X) and not hasattr(X, 'toarray'): return X
     if isinstance(X, (list,tuple)): return [o.to_numpy() if hasattr(o, 'columns') else o for o in X]
@@ -33,7 +33,7 @@ def by_task(
     y=None, # A label a series
     task=None, # The task's name, or a name a series; `None`: one data set
 )->dict: # `{task: (X, y)}`
-    "Data sets by name; `ValueError` for labels that are none"
+    "Data sets by name; `ValueError` for labels that can't be classes"
     if isinstance(X, dict) and not hasattr(X, 'toarray'): # which SciPy's dictionary of keys has, a sparse matrix
         _check_pairs(X, y, task)
         return {k: _checked(*o) for k,o in X.items()}
@@ -43,7 +43,7 @@ def by_task(
     return {k: _checked(rows_of(X, rows), y[rows]) for k,rows in rows_by_name(task, len(y))}
 
 def _check_pairs(pairs, y, task):
-    "Raise `ValueError` for a dictionary of something else than `(X, y)`"
+    "Raise `ValueError` for a dictionary whose values are not pairs `(X, y)`"
     expected = "expected a dictionary {task: (X, y)}"
     if y is not None or task is not None: raise ValueError(f"{expected} alone, found `y` or `task` beside it")
     if not pairs: raise ValueError(f"{expected}, found nothing in it")
@@ -63,7 +63,7 @@ def rows_by_name(
     names, # A name a series
     n:int, # Number of series
 )->list: # Pairs of a name and the numbers of its rows, in the order in which names appear
-    "Which rows belong to which task; `ValueError` where there are more or fewer names than series"
+    "The rows of each task; `ValueError` where the numbers of names and series differ"
     names = column_or_1d(names)
     if len(names) != n: raise ValueError(f"expected the name of a task for each of {n} series, found {len(names)}")
     return [(o, np.flatnonzero(names == o)) for o in dict.fromkeys(names.tolist())]

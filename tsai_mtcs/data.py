@@ -18,6 +18,7 @@ from .datasets import MultiTaskDataset, SeriesStore
 from .loader import INSTEAD, MultiTaskDL, augmentation
 from .near_copies import warn_of_copies
 from .own_labels import as_labels
+from .recipes import Recipe, as_recipe
 from .schedules import batch_counts
 from .series import TaskWarning
 from .tasks import Task, hold_out
@@ -27,13 +28,27 @@ SPLITS = ('train','valid','test')
 
 class MultiTaskDataLoaders(DataLoaders):
     "Training, validation and test loader of many tasks; `dls['name']` is the view of one task"
+    def __init__(self,
+        *loaders:MultiTaskDL, # Of the training, the validation and the test split
+        path='.', # Where a learner writes
+        device=None, # Device; `None`: that of the loaders
+        recipe='default', # What a learner of these loaders follows: a name of `RECIPES`, or a `Recipe`
+    ):
+        super().__init__(*loaders, path=path, device=device)
+        self.recipe:Recipe = as_recipe(recipe)
+
+    def with_loaders(self, *loaders):
+        "Other loaders in place of these, with the same path, device and recipe"
+        return type(self)(*loaders, path=self.path, device=self.device, recipe=self.recipe)
+
     @classmethod
     def from_tasks(cls,
         tasks, # `Task`s with names of their own
-        bs:int=32, # Rows of a training batch
+        recipe='default', # Settings of the run: 'default', 'paper', or a `Recipe`; `mtcs_learner` and `fit_recipe` follow it
+        bs:int=None, # Rows of a training batch; `None`: the recipe's, 32
         val_bs:int=None, # Rows of a validation batch; `None`: twice `bs`
         valid_pct:float=0., # Fraction of the training rows to hold out where a task has no validation split; 0: none, as in the paper
-        schedule:str='proportional', # How batches are distributed among tasks: one of `SCHEDULES`
+        schedule:str=None, # How batches are distributed among tasks, one of `SCHEDULES`; `None`: the recipe's, 'uniform' by default
         temperature:float=2., # For the schedule 'temperature'
         steps:int=None, # Training batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the held-out part and of the order of the batches
@@ -47,19 +62,20 @@ class MultiTaskDataLoaders(DataLoaders):
         timeout:float=0, # Seconds to wait for a worker process; 0: without limit
         **kwargs, # Refused, with what to do instead
     )->'MultiTaskDataLoaders':
-        "Loaders of `tasks`; without a validation split a fit reads the test split, calls it so, and lets no callback choose by it"
+        "Loaders of `tasks`; without a validation split a fit shows the test split, labelled as such, and no callback may choose by it"
         check_names(kwargs, inspect.signature(cls.from_tasks).parameters, 'from_tasks', INSTEAD)
-        tasks = _as_tasks(tasks)
+        tasks,recipe = _as_tasks(tasks),as_recipe(recipe, bs=bs, schedule=schedule)
+        bs,schedule = recipe.bs,recipe.schedule
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
         store = SeriesStore.from_tasks(tasks)
         train,valid,test = (MultiTaskDataset(store, [getattr(o, split) for o in tasks], split) for split in SPLITS)
-        batch_counts([1], bs, schedule, temperature) # says what is wrong with the settings before anything is read
+        batch_counts([1], bs, schedule, temperature) # raises for wrong settings before anything is read
         if check_copies: warn_of_copies(tasks)
         tfms = augmentation(after_batch, batch_tfms)
         common = dict(seed=seed, num_workers=num_workers, after_batch=tfms, pin_memory=pin_memory, timeout=timeout)
         return cls(MultiTaskDL(train, bs=bs, shuffle=True, schedule=schedule, temperature=temperature, steps=steps, **common),
                    *(MultiTaskDL(o, bs=val_bs or 2*bs, **common) for o in (valid if len(valid) else test, test)),
-                   path=path, device=default_device() if device is None else device)
+                   path=path, device=default_device() if device is None else device, recipe=recipe)
 
     @property
     def test(self): return self.loaders[2]
@@ -76,13 +92,13 @@ class MultiTaskDataLoaders(DataLoaders):
 
     @property
     def monitors_test(self):
-        "Whether `valid` is the test split, for want of a validation split"
+        "Whether `valid` is the test split, because there is no validation split"
         return self.valid.dataset.split == 'test'
 
     def unwatched(self):
         "These loaders, without validation where it would show the test split"
         if not self.monitors_test: return self
-        return type(self)(self.train, self.valid.new(self.valid.dataset.new_empty()), self.test, path=self.path, device=self.device)
+        return self.with_loaders(self.train, self.valid.new(self.valid.dataset.new_empty()), self.test)
 
     @property
     def space(self): return self.train_ds.space
@@ -102,7 +118,7 @@ class MultiTaskDataLoaders(DataLoaders):
     def __getitem__(self, i):
         "Loader `i` (0 training, 1 validation, 2 test), or the view of the task called `i`"
         if not isinstance(i, str): return self.loaders[i]
-        return type(self)(*(o.new(o.dataset.only(i)) for o in self.loaders), path=self.path, device=self.device)
+        return self.with_loaders(*(o.new(o.dataset.only(i)) for o in self.loaders))
 
     def test_dl(self,
         X, # Series, as `as_series` takes them
@@ -119,7 +135,7 @@ class MultiTaskDataLoaders(DataLoaders):
 
 # %% ../nbs/03_data.ipynb #2dfee6eb
 def _as_tasks(tasks):
-    "A list of tasks, or what is wrong with it"
+    "The tasks as a list; `ValueError` for anything that is not a task"
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     if not tasks: raise ValueError("expected at least one task, found none")
     wrong = next((o for o in tasks if not isinstance(o, Task)), None)
@@ -127,7 +143,7 @@ def _as_tasks(tasks):
     return tasks
 
 def _codes(y, spec, n):
-    "Positions of labels among a task's, -1 for those that aren't, of which it warns"
+    "Positions of labels among those of a task; -1, with a warning, for labels that it doesn't have"
     y,index = as_labels(y, f"task '{spec.name}'"),{o:i for i,o in enumerate(spec.labels)}
     if len(y) != n: raise ValueError(f"task '{spec.name}': expected a label for each series, found {n} series and {len(y)} labels")
     other = [o for o in dict.fromkeys(y) if o not in index]

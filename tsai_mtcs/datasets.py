@@ -38,12 +38,12 @@ class SeriesStore:
         return (x.to(device)-self.mean[k])/self.std[k], self.y[k][rows]
 
     def _exact(self, k, x):
-        "Series that float32 would lose, centred before they are float32"
+        "Scaled series of a float64 task, centred in float64, as float32 would lose their differences"
         mean,std = (x.new_tensor(getattr(self.space.specs[k], f))[:,None] for f in ('mean','std'))
         return ((x-mean)/std).float()
 
     def to(self, device):
-        "Move what isn't on disk to `device` if there is room for all of it twice; else stay, and batches move"
+        "Move the tensors to `device` if it has room for twice their size; otherwise batches move one at a time"
         device,n = torch.device(device),sum(o.nbytes for o in self.X if isinstance(o, torch.Tensor))
         if device.type == 'cuda' and torch.cuda.mem_get_info(device)[0] < 2*n: device = torch.device('cpu')
         def moves(o): return isinstance(o, torch.Tensor) and not (o.dtype == torch.float64 and device.type == 'mps') # which has no float64
@@ -107,7 +107,7 @@ class MultiTaskDataset:
         return MultiTaskDataset(ds.store, [np.arange(len(o)) for o in ds.store.y], 'new')
 
     def need_rows(self):
-        "Raise `ValueError` where there are no rows to look at"
+        "Return the dataset; `ValueError` if it has no rows"
         if not len(self):
             raise ValueError(f"expected rows in the {self.split} split, found none: give the tasks such rows. A learner that was "
                              "loaded from a file "
@@ -124,6 +124,6 @@ def sample_rows(
     ds:MultiTaskDataset, # Rows of a split
     n:int, # How many to take
 )->list: # Pairs of scaled series `(1, vars, len)` and target `(1,)`
-    "`n` rows of a split that go through its tasks in turn"
+    "`n` rows of a split, taken from its tasks in turn"
     rows = [(i, k) for k,o in enumerate(ds.need_rows().rows) for i in range(min(n, len(o)))]
     return [ds.batch(k, np.array([i])) for i,k in sorted(rows)[:n]]

@@ -23,11 +23,11 @@ def frame_rows(
     label, # Column of the labels
     time=None, # Column to sort the lines of a series by: numbers or time stamps; `None`: they are in order
     values=None, # Column of the values, or several; `None`: every other column of numbers
-    groups=None, # Column of what a series belongs to, such as a machine, which stays on one side of the split
+    groups=None, # Column of groups, such as machines; the series of a group stay on one side of the split
     split=None, # Column that says 'train', 'valid' or 'test'
     resample=None, # Width of a time step, in units of `time` or in pandas' words ('10s', '1h'): values in it are averaged, none is NaN
 )->dict: # `X`, `y`, and `groups` and `splits` where there are columns of them
-    "Series from a long table; `ValueError` names the column or the series that isn't as it should be"
+    "Series from a long table; `ValueError` names the wrong column or series"
     df = read_table(df)
     values = _value_columns(df, values, [id, label, time, groups, split])
     if df[id].isna().any():
@@ -45,7 +45,7 @@ def frame_rows(
 def read_table(
     df, # A data frame, or the path of a `.csv` or `.parquet` file
 )->pd.DataFrame:
-    "A table, read by pandas if need be"
+    "A data frame, read from a file where a path is given"
     if isinstance(df, pd.DataFrame): return df
     path = Path(df)
     if not path.is_file(): raise FileNotFoundError(f"expected a table at {path}, found no file")
@@ -185,6 +185,6 @@ def aeon_rows(
 def to_aeon(
     X:np.ndarray, # Series of a task `(n, vars, len)`, NaN after the end of each
 ): # `(n, vars, len)`; where lengths differ, a list of `(vars, len)`, as aeon has them
-    "Series without what fills up the shorter ones"
+    "Series without padding"
     ends = X.shape[2]-(~np.isnan(X).all(1))[:,::-1].argmax(1)
     return X if (ends == X.shape[2]).all() else [x[:,:n] for x,n in zip(X, ends)]

@@ -101,11 +101,11 @@ class EncoderLearner(TsaiNames, SafeLearner):
         return self.evaluate('svm', split, tasks=tasks, n_jobs=n_jobs)
 
     def task_similarity(self,
-        split:str='train', # Split whose series are embedded; the test split isn't for choices, such as which tasks to train together
+        split:str='train', # Split whose series are embedded; choose nothing, such as which tasks to train together, by the test split
         fraction:float=.99, # Fraction of each spectrum to keep
         by:str='cosine', # 'cosine' or 'trace', see `covariance_similarity`
     ): # DataFrame `(tasks, tasks)`, between 0 and 1
-        "How alike the tasks' embeddings are, see `task_similarity`"
+        "Covariance similarity of the tasks' embeddings, see `task_similarity`"
         return task_similarity(self.model, self.dls.loader(split).dataset, fraction, by, self.bf16)
 
     def plot_task_similarity(self,
@@ -140,7 +140,7 @@ class EncoderLearner(TsaiNames, SafeLearner):
     def distrib_ctx(self,
         **kwargs, # `make_accelerator`'s
     ): # Context manager
-        "Within it a fit runs on all processes of a launcher, see `across_processes`; in a single process nothing changes"
+        "A context in which a fit runs on all processes of a launcher, see `across_processes`; in a single process nothing changes"
         return across_processes(self, **kwargs)
 
     def save(self, file, with_opt=True, **kwargs):

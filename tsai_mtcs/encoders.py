@@ -35,7 +35,7 @@ class DilatedConv(nn.Conv1d):
 
 # %% ../nbs/04_encoders.ipynb #6272bd8e
 class ConvBlock(nn.Module):
-    "Two dilated convolutions, each after a GELU, and a shortcut around them; what `keep` has a 0 for is zero to both"
+    "Two dilated convolutions, each after a GELU, and a shortcut around them; both see zeros where `keep` is 0"
     def __init__(self, n_in, n_out, dilation, kernel_size=3, project=False):
         super().__init__()
         self.conv1 = DilatedConv(n_in, n_out, dilation, kernel_size)

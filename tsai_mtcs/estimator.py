@@ -33,7 +33,7 @@ from .tasks import Task
 
 # %% ../nbs/32_estimator.ipynb #de02b512
 class TaskClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
-    "What users of scikit-learn and aeon call, for one task or several; it stands before aeon's `BaseClassifier`; subclasses have `_learn`"
+    "The interface of scikit-learn and aeon for one task or several: a mixin before aeon's `BaseClassifier`, for a subclass with `_learn`"
     def fit(self,
         X, # Series of one data set, see `as_collection`, or of several that `task` names; or a dictionary `{task: (X, y)}`
         y=None, # A label a series
@@ -98,7 +98,7 @@ class TaskClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         with threads(self._n_jobs): return f(self.model_, as_collection(X), name)
 
     def _check_columns(self, X, reset):
-        "Keep number and names of the columns of a table with a row a series, or compare them with what was kept"
+        "Remember the columns of a table that has a row for each series, or compare them with the remembered ones"
         if reset and isinstance(X, list) and len({np.shape(o) for o in X}) == 1: X = np.array(X)
         if getattr(X, 'ndim', 0) != 2: return
         try: validate_data(self, X, reset=reset, skip_check_array=True)
@@ -117,7 +117,7 @@ class TaskClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 def threads(
     n:int, # Threads of torch and of the kernels
 ):
-    "At most `n` threads within"
+    "A context with at most `n` threads"
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try: yield
@@ -125,7 +125,7 @@ def threads(
 
 # %% ../nbs/32_estimator.ipynb #164a24b4
 class MTCSClassifier(TaskClassifier, BaseClassifier):
-    "Learns one data set or several; in both scikit-learn's and aeon's sense a classifier"
+    "A classifier of scikit-learn and aeon that learns one data set or several"
     _tags = {'X_inner_type':['np-list','numpy3D'], 'algorithm_type':'convolution', 'capability:multivariate':True,
              'capability:unequal_length':True,
              'capability:missing_values':True, 'capability:multithreading':True}
@@ -138,7 +138,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
         lr:float=1e-3, # Learning rate of training
         bs:int=32, # Rows of a training batch
         strength:float=None, # How strongly labels that mean the same are drawn together, see `fit_heads`; `None`: chosen on held-out rows
-        class_weights:str=None, # 'balanced': every label of a task counts alike; `None`: every row
+        class_weights:str=None, # 'balanced': all labels of a task have the same weight; `None`: all rows have
         others:dict=None, # Further data sets to learn from, `{task: (X, y)}`, so that the one that `fit` is given can be cross-validated
         device=None, # Where the model is; `None`: fastai's default
         random_state=0, # A seed, or NumPy's `RandomState`; `None`: a new draw with each `fit`
@@ -174,7 +174,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
         return mtcs_learner(dls, arch, arch_config=config, lr=self.lr)
 
     def _keep(self, learn, labels, *names):
-        "Keep what was learned of tasks with these labels, `names` of which were given to `fit`"
+        "Set the fitted attributes: `labels` of all tasks, and `names` of those that `fit` was given"
         self.learn_,self.model_,self.task_classes_ = learn,learn.model.eval(),labels
         self.main_ = names[0] if len(names) == 1 else None
         self.classes_ = labels if self.main_ is None else labels[self.main_]
@@ -182,7 +182,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
 
     @property
     def learn(self):
-        "The learner underneath, with all that it can"
+        "The `MTCSLearner` that was fitted"
         self._check_is_fitted()
         if not hasattr(self, 'learn_'):
             raise ValueError("this estimator was pickled, without its learner, which holds the series; its model is `model_`")
@@ -199,7 +199,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
         return self
 
     def __getstate__(self):
-        "Without the learner, and with the model where every machine can read it"
+        "The state without the learner, and with the model on the CPU"
         state = {k: v for k,v in super().__getstate__().items() if k != 'learn_'}
         if 'model_' in state and next(self.model_.parameters()).is_cuda: state['model_'] = deepcopy(self.model_).cpu()
         return state
@@ -220,7 +220,7 @@ def find_encoder(
     return known.get(encoder, encoder) if isinstance(encoder, str) else encoder
 
 def _as_params(backbone):
-    "The parameters that ask for an encoder like one that is there"
+    "The parameters of an estimator whose encoder is built like `backbone`"
     if not hasattr(backbone, 'config'): return dict(encoder=backbone)
     config = {k: v for k,v in backbone.config.items() if k not in ('vars','shapes','tasks')} # which follow from the data
     return dict(encoder=config.pop('arch', 'TS2VecEncoder').rpartition('.')[2], arch_config=config)

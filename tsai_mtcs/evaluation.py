@@ -43,7 +43,7 @@ def class_scores(
     y, # Labels `(n,)`
     guess, # Predicted ones
 )->dict: # accuracy, balanced_accuracy, macro_f1
-    "How well predictions agree with labels; means over the labels that occur in `y`"
+    "Accuracy, balanced accuracy and macro F1; means over the labels that occur in `y`"
     labels = dict(labels=np.unique(y), average='macro', zero_division=0)
     return dict(accuracy=accuracy_score(y, guess), balanced_accuracy=recall_score(y, guess, **labels),
                 macro_f1=f1_score(y, guess, **labels))
@@ -124,7 +124,7 @@ def _finite(rows, name):
                      "train it again, with a smaller learning rate")
 
 def _warn_unended(name, scores):
-    "Say where the protocol has no end"
+    "Warn of a task for which the SVM's solver did not converge"
     if math.isnan(scores['unended']): return
     warnings.warn(f"task '{name}': the SVM's solver does not end with C = {scores['unended']:g}, as with equal series of different labels, "
                   f"or labels of chance; C = {scores['C']:g} was chosen from the smaller ones", TaskWarning, stacklevel=3)
@@ -145,6 +145,6 @@ def styled(
     digits:int=3, # Digits after the point
 ): # pandas' `Styler`
     "The table for reading: best of a row in bold, the mean set apart"
-    best = lambda row: ['font-weight: bold' if v == row.max() else '' for v in row.round(digits)]
     line = [dict(selector='tbody tr:last-child', props='border-top: 1px solid currentColor')]
-    return table.round(digits).style.format(precision=digits, na_rep='').apply(best, axis=1).set_caption(caption).set_table_styles(line)
+    style = table.round(digits).style.format(precision=digits, na_rep='').highlight_max(axis=1, props='font-weight: bold')
+    return style.set_caption(caption).set_table_styles(line)

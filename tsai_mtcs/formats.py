@@ -59,7 +59,7 @@ def _label(text, path, i):
 
 # %% ../nbs/00h_formats.ipynb #d3275634
 def _read_tsv(path):
-    "A label and the values of one variable a line, parted by tabs, or by commas"
+    "Read lines of a label and the values of one variable, separated by tabs or commas"
     first = next(_lines(path), (0,''))[1]
     sep = '\t' if '\t' in first else ','
     if first and sep not in first: raise ValueError(f"{path}, line 1: expected a label and values, parted by tabs, found {first[:40]!r}")
@@ -77,7 +77,7 @@ def _read_tsv(path):
 
 # %% ../nbs/00h_formats.ipynb #dc26d3d0
 def _read_ts(path):
-    "A header, then a line a series: its variables, parted by colons, and its label"
+    "Read a header and a line for each series: its variables and its label, separated by colons"
     lines = _lines(path, '#%')
     header = dict((o.lower().split(None, 1)+[''])[:2] for o in _header(lines))
     def says(key, value): return header.get(key, '').split(None, 1)[:1] == [value]
@@ -103,7 +103,7 @@ def _one_length(variables, path, i):
 
 # %% ../nbs/00h_formats.ipynb #f8d04de2
 def _read_arff(path):
-    "A header, then a line a series: values and a label, or its variables in quotes, parted by `\\n`, and a label"
+    "Read a header and a line for each series: values and a label, or its variables in quotes, separated by `\\n`, and a label"
     lines,rows,labels = _lines(path, '%'),[],[]
     relational = any('relational' in o.lower() for o in _header(lines))
     for i,line in _whole(lines, ',', path):
@@ -130,7 +130,7 @@ def read_file(
 def same_labels(
     parts, # Labels of each file of one data set, as text
 )->list: # As many lists
-    "Labels of several files in one form, so that the same number is the same label and labels that differ within a file stay different"
+    "Labels of several files in one form: equal numbers become equal labels, and different labels of a file stay different"
     parts = [list(map(str, o)) for o in parts]
     short = {o: _short(o) for part in parts for o in part}
     clash = {s for part in parts for s,times in Counter(short[o] for o in set(part)).items() if times > 1}

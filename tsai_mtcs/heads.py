@@ -27,7 +27,7 @@ class TaskLinear(nn.Module):
 
 
 class LabelLinear(nn.Linear):
-    "The last layers of all tasks side by side: a row of `weight` a label"
+    "The last layers of all tasks as one: a row of `weight` for each label"
     def forward(self, z, owner=None):
         "Logits `(bs, labels)` from `(bs, feats)`, or from `(bs, tasks, feats)` of which each label reads its `owner`'s"
         if owner is None: return super().forward(z)
@@ -97,7 +97,7 @@ class MultiTaskLoss(nn.Module):
 def members_of(
     groups:torch.Tensor, # `(labels,)` number of each label's group, -1 for none
 )->tuple: # `(members,)` the labels that have a group, group by group, and the number of each one's; `(groups,)` their sizes
-    "The labels of each group side by side, as `pull_together` takes them"
+    "The members of each group, in the form that `pull_together` takes"
     members = groups.argsort(stable=True)[(groups < 0).sum():]
     return members,*groups[members].unique_consecutive(return_inverse=True, return_counts=True)[1:]
 
@@ -105,7 +105,7 @@ def members_of(
 def pull_together(
     W:torch.Tensor, # `(labels, …)`, changed in place
     found:tuple, # From `members_of`
-    fraction:float, # Part of the way to the mean of the group, from 0 to 1
+    fraction:float, # Fraction of the way to the mean of the group, from 0 to 1
 ):
     "Move the rows of each group towards their mean"
     members,number,size = found

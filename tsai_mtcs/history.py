@@ -16,7 +16,7 @@ from sklearn.isotonic import isotonic_regression
 def history_frame(
     recorder, # fastai's `Recorder` after a fit
 )->pd.DataFrame: # A row an epoch: losses and metrics
-    "What a fit has recorded, as `read_history` gives it for a checkpoint"
+    "The losses and metrics of a fit, as `read_history` reads them from a checkpoint"
     return pd.DataFrame(map(list, recorder.values), columns=list(recorder.metric_names)[1:-1])
 
 # %% ../nbs/09a_history.ipynb #c23f7617

@@ -35,7 +35,7 @@ def augmentation(
     after_batch, # tsai's `RandTransform`s, one or a list; `None`: none
     batch_tfms, # The same under tsai's name
 )->Pipeline:
-    "Batch transforms that act in training alone; `ValueError` for others, which predictions would have to do without"
+    "Batch transforms that act in training alone; `ValueError` for others, which predictions would lack"
     if after_batch is not None and batch_tfms is not None:
         raise ValueError("expected `after_batch` or `batch_tfms`, two names of one argument, found both")
     tfms = Pipeline(batch_tfms if after_batch is None else after_batch)
@@ -53,7 +53,7 @@ class MultiTaskDL(TfmdDL):
         dataset:MultiTaskDataset, # Rows of one split
         bs:int=32, # Rows of a batch
         shuffle:bool=False, # Draw the batches by `schedule`; `False`: every row once, in order
-        schedule:str='proportional', # One of `SCHEDULES`
+        schedule:str='uniform', # One of `SCHEDULES`
         temperature:float=2., # For the schedule 'temperature'
         steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
         seed:int=0, # Seed of the loader's own random numbers
@@ -92,7 +92,7 @@ class MultiTaskDL(TfmdDL):
             yield x.as_subclass(TSTensor), y
 
     def own(self, plan, rank, world):
-        "The batches of `plan` that are a rank's; in training one of each of `shared_steps`"
+        "The batches of `plan` that a rank takes; in training, one of each step of `shared_steps`"
         if not self.shuffle: return plan[rank::world]
         costs = [len(rows)*self.space.specs[k].len for k,rows in plan]
         return [o[rank] for o in shared_steps(plan, costs, world)]
@@ -108,7 +108,7 @@ class MultiTaskDL(TfmdDL):
         self.plan = self.own(plan, self.rank, self.world)
 
     def one_batch(self):
-        "A batch, without changing which batches training will see"
+        "A batch; the batches of the next epoch stay the same"
         epoch = self.epoch
         try: return super().one_batch()
         finally: self.epoch = epoch

@@ -21,7 +21,7 @@ def _hold(f):
     else: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
 
 def _open_lock(path):
-    "The lock file, locked; opened again where its former holder has taken it away in between"
+    "Open and lock the lock file, again if its former holder has removed it in between"
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         f = path.open('a+b')
@@ -36,7 +36,7 @@ def _open_lock(path):
         f.close()
 
 def _is_at(f, path):
-    "Whether an open file is the one that stands at `path`"
+    "Whether an open file is still the one at `path`"
     try: return os.path.samestat(os.fstat(f.fileno()), path.stat())
     except FileNotFoundError: return False
 

@@ -30,7 +30,7 @@ class OwnTaskLoss(nn.Module):
         self._check()
 
     def _check(self):
-        "See whether the loss takes logits and numbers of labels"
+        "Raise `ValueError` unless the loss reduces logits and numbers of labels to one number"
         y = torch.tensor([self.space.offsets[0]]*2, device=self.space.owner.device)
         try: ok = self(torch.zeros(2, len(self.space), device=y.device), y).numel() == 1
         except (ValueError, RuntimeError, TypeError, IndexError) as e:
@@ -48,7 +48,7 @@ class OwnTaskLoss(nn.Module):
     def reduction(self, o): setattr(*((self.func, 'reduction') if hasattr(self.func, 'reduction') else (self, '_reduction')), o)
 
     def _own(self, logits, codes):
-        "The loss of logits of one task; a function is told the reduction with each call"
+        "The loss of the logits of one task; a function is passed the reduction with each call"
         told = {} if hasattr(self.func, 'reduction') or self.reduction == 'mean' else dict(reduction=self.reduction)
         return torch.as_tensor(self.func(logits, codes, **told))
 

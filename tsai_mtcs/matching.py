@@ -41,7 +41,7 @@ class Answers:
         rows:Rows, # A task's
         scores:Tensor, # `(n, labels)` scores of the heads on them
     )->tuple: # Two tensors `(labels of the task, labels)`: correlation, and level
-        "How the heads respond to the rows of one task, label by label"
+        "How the heads respond to the rows of one task: for each of its labels, the correlation with all labels and the level"
         own,probs = rows.one_hot,self.probs(scores)
         a,b = own-own.mean(0),probs.sub_(probs.mean(0))
         correlation = a.T@b/(a.norm(dim=0)[:,None]*b.norm(dim=0)).clamp(min=1e-9)
@@ -78,7 +78,7 @@ def _batches(sizes, most=1000):
     return [np.flatnonzero(number == o) for o in np.unique(number)]
 
 def _both_ways(correlation, level, offsets):
-    "The smaller of what two labels say of each other, in the place of `correlation`: there may be ten thousand labels"
+    "The smaller of both directions of relevance for each pair of labels, in place: there may be ten thousand labels"
     for a,e in zip(offsets, offsets[1:]):
         smaller = torch.minimum(correlation[a:e,e:], correlation[e:,a:e].T)*torch.minimum(level[a:e,e:], level[e:,a:e].T).clamp_(0, 1)
         correlation[a:e,e:] = smaller.clamp_(0, 1)
@@ -135,7 +135,7 @@ def _sums(values, task, n):
 
 def task_distance(
     ridges:list, # A `Ridge` a task
-)->np.ndarray: # `(tasks, tasks)`: to 0.15 nothing tells two tasks apart, from 0.8 on they are strangers
+)->np.ndarray: # `(tasks, tasks)`: up to 0.15 two tasks can't be distinguished, from 0.8 on they are unrelated
     "How far apart two tasks are: `mean_distance`, or less where `covariance_cosine` is above 0.7"
     return np.minimum(mean_distance(ridges), .15+.65*(.95-covariance_cosine(ridges))/.25)
 
@@ -144,8 +144,8 @@ def evidence_needed(
     distance, # `task_distance` of two tasks
     n_labels, # The smaller of their numbers of labels
 ): # The mean relevance of labels matched one to one that they must exceed
-    "What two tasks must show to count as related: the less, the nearer they are and the more labels they have"
-    return (.3+.8*np.clip((distance-.15)/.65, 0, 1))/np.sqrt(n_labels)
+    "The evidence that makes two tasks related: less is needed the nearer they are, and the more labels they have"
+    return (.3+.4*np.clip((distance-.15)/.65, 0, 1))/np.sqrt(n_labels)
 
 def related_tasks(
     A:np.ndarray, # `(labels, labels)`, see `relevance`
@@ -208,6 +208,6 @@ def components(
     pairs, # Pairs of numbers
     n:int, # How many there are
 )->np.ndarray: # `(n,)` number of each one's component
-    "What pairs connect, directly or by way of others"
+    "Connected components of the graph with these pairs as edges"
     j,k = np.array(list(pairs) or [(0,0)]).T
     return connected_components(coo_matrix((np.ones(len(j)), (j,k)), shape=(n,n)), directed=False)[1]

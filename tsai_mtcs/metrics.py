@@ -18,7 +18,7 @@ from .labels import LabelSpace
 
 # %% ../nbs/05b_metrics.ipynb #c73bf62a
 class _Seen:
-    "A learner as a metric sees it: with other predictions and targets"
+    "What a metric reads of a learner, with the predictions and targets of one task"
     def __init__(self, learn, **seen): vars(self).update(seen, _learn=learn)
     def __getattr__(self, name): return getattr(self._learn, name)
 
@@ -36,7 +36,7 @@ class OwnTask(GetAttr, Metric):
     def name(self): return self.metric.name
 
     def reset(self):
-        "Start anew, for each task"
+        "Reset the metric of each task"
         self.each = [copy.copy(self.metric) for _ in self.space.specs]
         for o,spec in zip(self.each, self.space.specs):
             o.reset()
@@ -54,7 +54,7 @@ class OwnTask(GetAttr, Metric):
 
     @property
     def value(self):
-        "The mean over rows of what is a mean over rows, the mean over tasks of other numbers; numbers of labels, one after the other"
+        "The mean over rows for a metric that is one, otherwise the mean over tasks; values of each label are concatenated"
         seen = [(x, getattr(o, 'count', 1)) for o,spec in zip(self.each, self.space.specs) if (x := self._value(o, spec)) is not None]
         if not seen: return None
         values,counts = zip(*seen)

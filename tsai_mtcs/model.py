@@ -52,7 +52,7 @@ _modes,_modes_lock = WeakKeyDictionary(),threading.Lock()
 def evaluating(
     model:nn.Module, # Any module
 ):
-    "`model` in eval mode, and every part of it in its own mode again afterwards; several threads may be inside at once"
+    "A context with `model` in eval mode; afterwards every module is in its former mode; several threads may use it at once"
     with _modes_lock:
         threads,modes = _modes.get(model, (0, None))
         _modes[model] = threads+1,modes or [(m, m.training) for m in model.modules()]
@@ -70,13 +70,13 @@ def evaluating(
 def in_batches(self:EncoderModel,
     f, # What to compute of a batch `(bs, vars, len)` on the model's device
     X:np.ndarray, # Scaled series `(n, vars, len)`
-    steps:int=None, # Time steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
+    chunk:int=None, # Time steps taken at a time, over all series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->np.ndarray: # `f` of all series, float32
     "Run `f` over series in batches of bounded size, in eval mode"
     device = next(self.parameters()).device
-    size = max(1, (steps or 2**(18 if device.type != 'cpu' else 14 if bf16 else 13))//X.shape[-1])
+    size = max(1, (chunk or 2**(18 if device.type != 'cpu' else 14 if bf16 else 13))//X.shape[-1])
     starts = range(0, len(X), size)
     with evaluating(self), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         return np.concatenate([f(torch.from_numpy(X[i:i+size]).to(device)).float().cpu().numpy()
@@ -87,7 +87,7 @@ def in_batches(self:EncoderModel,
 def embed(self:EncoderModel,
     X, # Series, as `as_series` takes them, or a `Task`
     task:str=None, # Scale by the statistics of this task; `None`: of the `Task` given, or of the only task there is
-    steps:int=None, # Time steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
+    chunk:int=None, # Time steps taken at a time, over all series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->np.ndarray: # Embeddings `(n, feats)`
@@ -95,17 +95,17 @@ def embed(self:EncoderModel,
     if task is None: task = _task_of(X, self.space.names)
     k = None if task is None else self.space.task(task)
     X = X.spec.scale(X.X) if isinstance(X, Task) else self.space.specs[k].scale(X)
-    return _finite(self.in_batches(lambda x: self.embedding(x, k), X, steps, progress, bf16), 'embedding')
+    return _finite(self.in_batches(lambda x: self.embedding(x, k), X, chunk, progress, bf16), 'embedding')
 
 def _finite(out, what):
-    "What a model gives for series `(n, …)`, if all of it is finite"
+    "Return the output for series `(n, …)`; `ValueError` where it is not finite"
     bad = ~np.isfinite(out).all(1)
     if not bad.any(): return out
     raise ValueError(f"the model's {what} of row {bad.argmax()} is not finite: its weights or statistics are too large, "
                      "as after training that diverged; train it again, with a smaller learning rate")
 
 def _task_of(X, names):
-    "The name of the task that series are of, if that needs no name; `None` for a `Task` that the model doesn't know"
+    "The task of series that were given without one; `None` for a `Task` that the model doesn't know"
     if isinstance(X, Task): return X.name if X.name in names else None
     if len(names) == 1: return names[0]
     raise ValueError(f"expected the task whose statistics scale the series; name one of: {', '.join(names)}. "
@@ -130,7 +130,7 @@ class MTCSModel(EncoderModel):
 def predict(self:MTCSModel,
     X, # Series, as `as_series` takes them: an array, or a list of unequal ones
     task:str, # The task whose labels to predict
-    steps:int=None, # Time steps of a batch, over all its series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
+    chunk:int=None, # Time steps taken at a time, over all series; `None`: 2^13 on a CPU (2^14 in bfloat16), for its cache; 2^18 on a GPU
     progress:bool=False, # Show a progress bar
     bf16:bool=False, # Compute in bfloat16
 )->tuple: # Labels `(n,)` and probabilities `(n, labels of the task)`
@@ -142,7 +142,7 @@ def predict(self:MTCSModel,
         warn(f"task '{task}' was trained on series of up to {spec.len} steps, these have up to {X.shape[-1]}; "
              "resample them to that length if they show the same at another rate", TaskWarning, stacklevel=2)
     def probabilities(x): return self.head.of_task(self.embedding(x, k), k).float().softmax(1) # other heads can't touch even the rounding
-    probs = _finite(self.in_batches(probabilities, X, steps, progress, bf16), 'prediction')
+    probs = _finite(self.in_batches(probabilities, X, chunk, progress, bf16), 'prediction')
     return label_array([spec.labels[i] for i in probs.argmax(1)]), probs
 
 # %% ../nbs/07_model.ipynb #c22e1fde
@@ -151,7 +151,7 @@ def predict(self:MTCSModel,
 def check_rebuilds(self:EncoderModel,
     x:torch.Tensor=None, # A batch `(bs, vars, len)` on the model's device; `None`: one for each number of variables among the tasks
 ):
-    "Raise `ValueError` where an encoder built again from its `config`, with the same weights, embeds otherwise; without one, no check"
+    "Raise `ValueError` if an encoder rebuilt from its `config` and weights gives other embeddings; no check where it has no `config`"
     if not isinstance(getattr(self.backbone, 'config', None), dict): return
     name = getattr(self.backbone, 'arch', type(self.backbone)).__name__
     try:
@@ -195,7 +195,7 @@ def save_pretrained(self:MTCSModel,
 
 # %% ../nbs/07_model.ipynb #5fedffbe
 def _build(config, tensors):
-    "The model that a description with so many tensors asks for, without memory for them"
+    "The model of a description, on the meta device; `ValueError` where it would need more tensors than the file holds"
     if set(config) != {'format','encoder','head','tasks'} or type(config['tasks']) is not list:
         raise ValueError("expected the description of a model")
     if config['format'] != FORMAT:
@@ -236,12 +236,12 @@ def from_pretrained(cls:MTCSModel,
         check_tensors(model.state_dict(), header.tensors)
         _load(model, read_tensors(path, header))
     except FileNotFoundError: raise
-    except Exception as e: # whatever a file that was written to do harm may cause
+    except Exception as e: # whatever a malicious file may cause
         raise ValueError(f"{path}: not a whole saved model ({type(e).__name__}: {e}); save it again, or take another copy") from e
     return model.to(device).eval()
 
 def _load(model, state):
-    "Give a model built without memory its tensors; names that share a parameter go on sharing it"
+    "Assign tensors to a model on the meta device; parameters with several names stay tied"
     shared = {}
     for name,o in model.named_parameters(remove_duplicate=False):
         first = shared.setdefault(id(o), name)

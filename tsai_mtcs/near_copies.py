@@ -55,7 +55,7 @@ def unit_rows(
 
 # %% ../nbs/00c_near_copies.ipynb #de551b61
 def _nearest(A, B, size=(512,4096)):
-    "For each row of `A`, its largest dot product with a row of `B`, and the number of that row"
+    "The largest dot product of each row of `A` with a row of `B`, and the number of that row"
     best,where = np.full(len(A), -2., np.float32),np.zeros(len(A), int)
     for i in range(0, len(A), size[0]):
         for j in range(0, len(B), size[1]):
@@ -98,7 +98,7 @@ def near_copies(
 
 # %% ../nbs/00c_near_copies.ipynb #7e61d367
 def _fractions(lines, tasks, test):
-    "The fraction of the rows `test[k]` of each task that lines are of, a column a task"
+    "The fraction of the rows `test[k]` of each task that have a near copy, with a column for each other task"
     names = [o.name for o in tasks]
     n = Counter((o[0], o[2]) for o in lines)
     values = [[n[a,b]/max(len(rows), 1) for b in names] for a,rows in zip(names, test)]
@@ -114,7 +114,7 @@ def copied_fraction(
 
 # %% ../nbs/00c_near_copies.ipynb #46380f88
 def _sample(task, split, most, values, rng):
-    "At most `most` rows of a split, of at most about `values` values together"
+    "A random sample of at most `most` rows of a split, and of about `values` values at most"
     n = max(1, min(most, values//math.prod(task.X.shape[1:])))
     return np.sort(rng.permutation(getattr(task, split))[:n])
 

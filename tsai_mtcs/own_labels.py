@@ -39,13 +39,13 @@ def plain(
 def is_null(
     o, # A label
 )->bool:
-    "Whether a label is no label: None, NaN, pandas' NA and NaT, or a tuple with a NaN, which equals nothing, not even itself"
+    "Whether a label is missing: None, NaN, pandas' NA or NaT, or a tuple with a NaN"
     if isinstance(o, tuple): return any(p is not None and is_null(p) for p in o)
     return o is None or type(o).__name__ in ('NAType','NaTType') or isinstance(o, numbers.Number) and o != o
 
 # %% ../nbs/00f_own_labels.ipynb #a3ca170c
 def _sequence(y, name):
-    "Labels as a list, or what they are instead"
+    "Labels as a list; `ValueError` for what is not a sequence"
     expected = f"{name}: expected a label for each series"
     if y is None: raise ValueError(f"{expected}, found None; give `y`, in the order of the series")
     if isinstance(y, dict): raise ValueError(f"{expected}, found a dict; its values in the order of the series are [y[key] for key in …]")
@@ -100,7 +100,7 @@ def in_order(
 # %% ../nbs/00f_own_labels.ipynb #1abe1a01
 def label_array(
     labels:list, # Labels of one data set
-)->np.ndarray: # `(n,)`, of their own type where they share a simple one, of objects else
+)->np.ndarray: # `(n,)`, of the labels' common type if it is a simple one, otherwise of objects
     "Labels as an array that compares with the ones that a user gave"
     out = np.empty(len(labels), object)
     out[:] = labels

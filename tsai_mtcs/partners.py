@@ -23,14 +23,14 @@ def draw_partners(
     m:int, # Tasks to draw
     target:int=None, # A task that is always among them, for `pairs='target'`; `None`: none
 )->tuple: # Numbers of the tasks drawn, and what to multiply their loss by
-    "A random part of the tasks, whose sharing loss is an unbiased estimate of that of all tasks"
+    "Draw tasks, and the factor that makes their sharing loss an unbiased estimate of the loss over all tasks"
     if target is None: return torch.randperm(n)[:m].tolist(),n*(n-1)/(m*(m-1))
     others = [k+(k >= target) for k in torch.randperm(n-1)[:m-1].tolist()]
     return [target,*others],(n-1)/(m-1)
 
 # %% ../nbs/08f_partners.ipynb #847fb911
 class PartnerHead(MultiHead):
-    "A `MultiHead` that can give the logits of some labels alone"
+    "A `MultiHead` that can compute the logits of some labels only"
     sparse = False # whether the gradient of `weight` holds only the rows that were used
     def rows(self, labels):
         "Rows of `weight`"
@@ -53,7 +53,7 @@ class PartnerHead(MultiHead):
 
 # %% ../nbs/08f_partners.ipynb #7a85299b
 class RowAdamW(torch.optim.AdamW):
-    "PyTorch's AdamW; of a parameter with a sparse gradient it steps the rows that the gradient holds, each with a count of its own"
+    "PyTorch's AdamW, which updates only the rows in a sparse gradient, each with a step count of its own"
     @torch.no_grad()
     def step(self, closure=None):
         "A step of all parameters that have a gradient"
@@ -79,7 +79,7 @@ class RowOptimizer(TorchOptimizer): torch_opt = RowAdamW
 
 # %% ../nbs/08f_partners.ipynb #e6e21290
 class PartnerLoss(MTCSLoss):
-    "The sharing loss of each batch's task and of some that are drawn; only their heads are trained in the step"
+    "An unbiased estimate of the sharing loss from a few tasks drawn in each step; only their heads are trained in it"
     def __init__(self,
         partners:int, # Tasks that are drawn and compared in a step, where there are more
         **kwargs, # `MTCSLoss`'s
@@ -89,7 +89,7 @@ class PartnerLoss(MTCSLoss):
         self.partners = partners
 
     def before_fit(self):
-        "See whether tasks are drawn, and whether the optimizer steps rows"
+        "Decide whether tasks are drawn, and whether gradients are sparse"
         super().before_fit()
         self._head,self._space = self.model.head,self.model.space
         self._draws = self.partners < len(self._space.specs)
@@ -98,24 +98,24 @@ class PartnerLoss(MTCSLoss):
 
     @contextmanager
     def around_model(self):
-        "Where tasks are drawn, the gradients of heads are sparse"
+        "Make the gradients of the heads sparse where tasks are drawn"
         with super().around_model(), self.sparse_rows(): yield
 
     @contextmanager
     def sparse_rows(self):
-        "Sparse gradients, for the time of a forward pass"
+        "A context in which the gradients of the heads are sparse"
         self._head.sparse = self._sparse
         try: yield
         finally: self._head.sparse = False
 
     def draw(self, own):
-        "Draw the tasks of a step of the tasks `own`; all that it needs, in order"
+        "Draw the tasks of a step; returns them and the tasks `own` of its batch, sorted"
         target = own[0] if self.pairs == 'target' else None
         self._drawn = draw_partners(len(self._space.specs), self.partners, target) if self.alpha else ([],1.)
         return sorted({*own, *self._drawn[0]})
 
     def before_batch(self):
-        "Let the model leave out the labels of tasks that this step doesn't need"
+        "Compute only the logits that this step needs"
         if not self._draws: return
         ks = self.draw(self._space.task_of(self.y).unique().tolist())
         self.learn.xb = (*self.xb, self._space.part(ks)[1])

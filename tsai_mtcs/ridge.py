@@ -22,7 +22,7 @@ class Rows:
     weight:Tensor # `(n,)` what each row counts
 
     def part(self, keep):
-        "Only some of the rows, by number or mask"
+        "A subset of the rows, by number or mask"
         return Rows(self.X[keep], self.y[keep], self.n_labels, self.weight[keep])
 
     @property
@@ -52,7 +52,7 @@ def best_temperature(
     scores:list, # `(n, labels)` each
     ys:list, # `(n,)` positions of the true labels, each
 )->float: # One of `TEMPERATURES`
-    "What to divide scores by so that their softmax gives the labels the greatest likelihood, the mean over several sets of rows"
+    "The temperature that maximises the likelihood of the labels under the softmax of the scores, averaged over several sets of rows"
     losses = [_smoothed_losses(s, y) for s,y in zip(scores, ys) if len(y)]
     return float(TEMPERATURES[int(sum(losses).argmin())]) if losses else 1.
 
@@ -80,7 +80,7 @@ def _by_spectrum(rows, Z, Y, penalty):
     return scale,penalty,scores,V@(UY*(s2.sqrt()/(s2+penalty*scale))[:,None])
 
 def _by_cholesky(rows, Z, Y, penalty):
-    "The same, from the factor of one Gram matrix"
+    "As `_by_spectrum`, from a factor of one Gram matrix"
     if penalty is None: penalty = Ridge(rows.part(torch.linspace(0, len(Z)-1, MANY).long())).penalty
     wide = len(Z) <= Z.shape[1]
     M = Z@Z.T if wide else Z.T@Z

@@ -20,7 +20,7 @@ def rng_state():
                 numpy=[kind, keys.tolist(), pos, has_gauss, gauss], python=random.getstate())
 
 def set_rng_state(state):
-    "Go on from a state that `rng_state` gave"
+    "Set all random number generators to a state from `rng_state`"
     torch.set_rng_state(state['torch'].cpu())
     if state['cuda']: torch.cuda.set_rng_state_all([o.cpu() for o in state['cuda']])
     np.random.set_state(tuple(state['numpy']))
@@ -29,7 +29,7 @@ def set_rng_state(state):
 
 @contextmanager
 def rng_kept():
-    "What is drawn within changes nothing of what is drawn afterwards"
+    "A context that restores all random number generators at its end"
     state = rng_state()
     try: yield
     finally: set_rng_state(state)

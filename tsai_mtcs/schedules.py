@@ -19,7 +19,7 @@ def batch_counts(
     bs:int, # Rows of a batch
     schedule:str, # One of `SCHEDULES`
     temperature:float=2., # For 'temperature'
-    u:float=.5, # A number in [0,1) that rounds the fractions to batches; drawn uniformly, their mean is exact
+    u:float=.5, # Offset in [0,1) of the rounding to whole batches; the expected counts are exact where it is drawn uniformly
     steps:int=None, # Batches of an epoch; `None`: as many as one pass over all rows
 )->np.ndarray: # Batches of each task in an epoch
     "How many batches of an epoch each task gets"
@@ -40,7 +40,7 @@ def batch_counts(
 def epoch_plan(
     n, # Rows of each task
     bs:int, # Rows of a batch
-    schedule:str='proportional', # One of `SCHEDULES`
+    schedule:str, # One of `SCHEDULES`
     temperature:float=2., # For 'temperature'
     seed=(0,0), # Seed and number of the epoch
     steps:int=None, # Batches of the epoch; `None`: as many as one pass over all rows
@@ -67,8 +67,8 @@ def shared_steps(
     plan, # Batches, as `epoch_plan` gives
     costs, # What each costs, in any unit
     world:int, # Processes that take a batch each
-    window:int=16, # Steps among whose batches those of like cost are looked for
-)->list: # Lists of `world` batches; the first of the plan come again to fill the last step
+    window:int=16, # Steps within which batches of like cost are grouped
+)->list: # Lists of `world` batches; the last step is filled with the first batches of the plan
     "The batches of an epoch as steps of several processes that wait for each other"
     filled,steps = [i%len(plan) for i in range(math.ceil(len(plan)/world)*world)],[]
     for at in range(0, len(filled), world*window):

@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from .lazy import LazySeries, on_disk, read_series
+from .lazy import LazySeries, lazy_series, on_disk
 
 # %% ../nbs/00d_series.ipynb #e246b5b9
 class TaskWarning(Warning):
@@ -57,7 +57,7 @@ def _spread(n, most=256):
     return np.linspace(0, n-1, max(1, min(n, most))).astype(int)
 
 def _dtype(X, exact=None, values=2**22):
-    "The dtype to keep series in; of very many values, a part decides"
+    "The dtype to keep series in, decided by a part of very many values"
     if exact is not None or not _is_wide(X.dtype): return np.float64 if exact and _is_wide(X.dtype) else np.float32
     x = np.asarray(X[_spread(X.shape[0], min(256, values//math.prod(X.shape[1:])))], np.float64)
     with np.errstate(invalid='ignore', over='ignore'): # infinite values are found by `check_values`
@@ -69,7 +69,7 @@ def as_series(
     name:str='X', # What to call the data in an error
     exact:bool=None, # Keep float64; `None`: where float32 would lose what the series differ by, see `loses_in_float32`
 )->np.ndarray: # float32 (or float64) `(n, vars, len)`, NaN for padding and missing values; `LazySeries` where `X` is on disk
-    "The series of one data set as one array; raises `ValueError` where that can't be done"
+    "The series of one data set as one array; `ValueError` for what can't be read as such"
     if isinstance(X, LazySeries): return X
     if hasattr(X, 'toarray'): raise ValueError(f"{name}: expected series as an array, found a sparse matrix; take X.toarray()")
     if hasattr(X, '__next__'): X = list(X)
@@ -83,12 +83,12 @@ def as_series(
     if X.dtype.kind not in 'fiub': raise ValueError(f"{name}: expected numbers, found dtype {X.dtype}; convert the values first")
     if 0 in X.shape: raise ValueError(f"{name}: expected at least one series of one variable and one step, found shape {tuple(X.shape)}")
     dtype = _dtype(X, exact)
-    if on_disk(X): return read_series(X, dtype)
+    if on_disk(X): return lazy_series(X, dtype)
     return np.ascontiguousarray(X if X.ndim == 3 else X[:,None], dtype)
 
 # %% ../nbs/00d_series.ipynb #64bd7339
 def _as_array(x):
-    "What is not on disk as an array, with NaN where a masked array, pandas or None has no value"
+    "A NumPy array of what is in memory, with NaN for the missing values of masked arrays, pandas and None"
     if hasattr(x, 'detach'):
         x = x.detach().cpu()
         x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy() # which NumPy lacks
@@ -177,13 +177,13 @@ def warn_of_layout(
     name:str, # What to call the data
     missing:float=0., # Fraction of values that are missing inside the series
 ):
-    "Warn of series that look like something else than `(n, vars, len)`, or lack many values"
+    "Warn of series that seem to have another layout than `(n, vars, len)`, or have many missing values"
     gaps = f"{missing:.0%} of the values inside the series are missing; an encoder sees the mean in their place" if missing > .05 else None
     for said in (_layout(X), gaps):
         if said: warnings.warn(f"{name}: {said}", TaskWarning, stacklevel=3)
 
 def _layout(X, rows=32):
-    "What series look like, if not like `(n, vars, len)`"
+    "A warning for series that seem to have another layout; `None` for `(n, vars, len)`"
     n,vars,steps = X.shape
     if steps <= 3 and n >= 100: return (f"{n:,} series of {steps} step(s) look like a table with a line a time step; "
                                         "a data set has a line, or an array, a series")
@@ -192,7 +192,7 @@ def _layout(X, rows=32):
         return f"{vars} variables of {steps} step(s) look like (n, len, vars); series are (n, vars, len): X.transpose(0, 2, 1)"
 
 def _rough(x, axis):
-    "How far neighbours along an axis differ, next to how far values do that don't neighbour"
+    "Mean difference of neighbours along an axis, relative to that of values that are far apart"
     if x.shape[axis] < 4: return 1.
     x = np.nan_to_num(x.astype(np.float64))
     near,far = (np.abs(o).mean() for o in (np.diff(x, axis=axis), x-np.roll(x, x.shape[axis]//2, axis)))

@@ -22,10 +22,14 @@ def label_relevance(
     by:str='probabilities', # 'probabilities' (equation 4), 'cosine' of logits (section 3.1) or 'covariance' of embeddings (section 5)
     z:Tensor=None, # Embeddings `(bs, feats)`, for 'covariance'
 )->Tensor: # `(labels, labels)`: times the mean over its pair of tasks (equation 5, left of τ); 0 within a task
-    r"""How strongly labels of different tasks answer to the same series; no gradient.
+    r"""Relevance of all pairs of labels of different tasks on one batch; no gradient.
 
-    By probabilities $MN A_{pq} / \sum A$ with $A_{pq} = \frac{1}{bs} \sum_i a_p(x_i) a_q(x_i)$, where $a_p(x_i)$ is the probability of
-    label p for series i, and M and N are the numbers of labels of the two tasks (equations 4 and 5 of the MTCS paper).
+    By probabilities $R_{pq} = MN\,A_{pq}/\sum_{i,j} A_{ij}$ with $A_{pq} = \frac{1}{bs} \sum_i a_p(x_i)\,a_q(x_i)$, where
+
+    - $a_p(x_i)$ is the probability that series i of the batch has label p (equation 1),
+    - M and N are the numbers of labels of the two tasks that p and q belong to.
+
+    Equations 4 and 5 of the MTCS paper; the two other values of `by` are readings of its text, explained above.
     """
     if by not in RELEVANCE: raise ValueError(f"there is no relevance {by!r}; known: {', '.join(RELEVANCE)}")
     with torch.autocast(logits.device.type, enabled=False):
@@ -71,10 +75,15 @@ def sharing_loss(
     target:Tensor=None, # Number of the batch's task, for `pairs='target'`
     prior:Tensor=None, # `(tasks, tasks)`, what each pair of tasks counts; `None`: 1
 )->Tensor: # A scalar; exactly 0 where no pair is relevant
-    r"""The squared distance of relevant labels' weights, summed over pairs of tasks.
+    r"""The squared distance between the classifiers of relevant labels, summed over pairs of tasks.
 
-    $\sum_k \sum_{j \ne k} \frac{1}{MN} \sum_{q,p} [R_{qp} > \tau] \, (W_{k,q}-W_{j,p})^2$, where R is the relevance
-    of label q of task k and label p of task j, which have M and N labels (equations 3 and 6 of the MTCS paper).
+    $\sum_k \sum_{j \ne k} \frac{1}{MN} \sum_{q,p} [R_{qp} > \tau] \, (W_{k,q}-W_{j,p})^2$, where
+
+    - $W_{k,q}$ is the row of `weight` of label q of task k,
+    - $R_{qp}$ is the relevance of label q of task k and label p of task j,
+    - M and N are the numbers of labels of tasks k and j.
+
+    Equations 3 and 6 of the MTCS paper as printed; what they leave open is chosen by `distance` and `pairs`.
     """
     exact = torch.float32 if weight.device.type == 'mps' else torch.float64
     W = weight.to(exact)

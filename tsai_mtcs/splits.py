@@ -17,7 +17,7 @@ def as_splits(
     n:int, # Rows of the data set
     name:str='splits', # What to call the data in an error
 )->tuple: # `(train, valid, test)`, arrays of row numbers
-    "The split of a data set's rows; `ValueError` for rows that aren't there, or in two parts"
+    "The split of a data set's rows; `ValueError` for row numbers out of range, and for a row in two parts"
     expected = f"{name}: expected splits (train, test) or (train, valid, test)"
     if isinstance(splits, str) and splits == 'train': return np.arange(n), np.empty(0, np.int64), np.empty(0, np.int64)
     if isinstance(splits, dict):
@@ -86,7 +86,7 @@ def grouped(
     pct:float, # Fraction of the rows that is to go to the second part
     seed:int=0, # Seed of the draw
 )->tuple: # Row numbers of the first and of the second part, in order
-    "Divide `rows` so that no group is in both parts; of the ways tried, the one with most labels in its first part, then nearest to `pct`"
+    "Divide `rows` with no group in both parts; of several tries, the one with most labels in the first part, then the nearest to `pct`"
     rows = np.asarray(rows)
     parts = [(rows[a], rows[b]) for a,b in folds(y[rows], max(2, round(1/pct)), groups[rows], seed)]
     return min(parts, key=lambda o: (-len(set(y[o[0]])), abs(len(o[1])-pct*len(rows))))
@@ -107,7 +107,7 @@ def folds(
         return list(kind(min(n, units), shuffle=True, random_state=seed).split(codes, codes, None if groups is None else _numbers(groups)))
 
 def _numbers(values):
-    "What is equal as the same number"
+    "Numbers for values, equal ones for equal values"
     number = {o: i for i,o in enumerate(dict.fromkeys(values))}
     return np.array([number[o] for o in values])
 

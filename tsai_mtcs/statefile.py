@@ -20,7 +20,7 @@ def plain(
     x, # A state: dicts, lists and tuples of any depth
     at:str='state', # What it is, for the message
 ):
-    "The same as tensors, plain values, dicts, lists and tuples; `ValueError` names what can't be kept"
+    "A state as tensors, plain values, dicts, lists and tuples; `ValueError` names what can't be written"
     if isinstance(x, torch.Tensor): return x.detach().as_subclass(torch.Tensor)
     if isinstance(x, np.generic): return x.item()
     if isinstance(x, np.ndarray) and x.dtype.kind in 'biuf': return torch.from_numpy(x.copy())
@@ -50,7 +50,7 @@ def read_state(
     path, # File that `write_state` wrote
     keys=(), # Name and type of what it must hold, as a dict
 )->dict: # The state, on the CPU
-    "A state; executes nothing. `ValueError` names a file that isn't one, or not a whole one"
+    "Read a state without executing anything; `ValueError` names a file that is incomplete or something else"
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"expected a checkpoint at {path}, found none; start the fit anew")
     try:

@@ -11,13 +11,13 @@ import math
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.svm import SVC
 
 # %% ../nbs/08a_svm.ipynb #5a1e0001
 class _Solver(SVC):
-    "scikit-learn's SVM on a computed kernel, whose attribute `fit_status_` alone says that it has not ended"
+    "scikit-learn's SVM on a precomputed kernel, without its warning; `fit_status_` says whether the solver has converged"
     def __init__(self, C, max_iter): super().__init__(C=C, kernel='precomputed', max_iter=max_iter)
     def _warn_from_fit_status(self): pass
 
@@ -40,14 +40,14 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         "Fit on embeddings `(n, feats)` and labels `(n,)`"
         Z = np.asarray(Z, np.float64)
         self.gamma_,self.Z_ = _gamma(Z),Z
-        self.svc_ = _solve(_rbf(euclidean_distances(Z, squared=True), self.gamma_), y, self.C, self.max_iter)
+        self.svc_ = _solve(rbf_kernel(Z, gamma=self.gamma_), y, self.C, self.max_iter)
         self.classes_,self.ended_ = self.svc_.classes_,not self.svc_.fit_status_
         return self
 
     def predict(self, Z):
         "Labels `(n,)` of embeddings `(n, feats)`"
         Z = np.asarray(Z, np.float64)
-        return np.concatenate([self.svc_.predict(_rbf(euclidean_distances(Z[i:i+self.chunk], self.Z_, squared=True), self.gamma_))
+        return np.concatenate([self.svc_.predict(rbf_kernel(Z[i:i+self.chunk], self.Z_, self.gamma_))
                                for i in range(0, len(Z), self.chunk)])
 
 # %% ../nbs/08a_svm.ipynb #55626611
@@ -55,11 +55,6 @@ def _gamma(Z):
     "scikit-learn's `gamma='scale'`"
     var = Z.var()
     return 1/(Z.shape[1]*var) if var else 1.
-
-def _rbf(D, gamma):
-    "The RBF kernel of squared distances, in their place"
-    D *= -gamma
-    return np.exp(D, out=D)
 
 # %% ../nbs/08a_svm.ipynb #14ef8465
 SVM_GRID = (*(10.**i for i in range(-4, 5)), math.inf)
@@ -87,7 +82,7 @@ def _fold_scores(train, test, grid, max_iter):
     "Accuracy on a fold for each C, ascending, up to the first with which the solver does not end"
     (Z,y),gamma = train,_gamma(train[0])
     if len(np.unique(y)) < 2: return [(test[1] == y[0]).mean()]*len(grid)
-    K,K_test = (_rbf(euclidean_distances(o, Z, squared=True), gamma) for o in (Z, test[0]))
+    K,K_test = (rbf_kernel(o, Z, gamma) for o in (Z, test[0]))
     scores = []
     for C in grid:
         svc = _solve(K, y, C, max_iter)

@@ -21,7 +21,7 @@ from .splits import as_splits, check_groups, grouped, stratified
 # %% ../nbs/00_tasks.ipynb #337807d9
 @dataclass(frozen=True)
 class TaskSpec:
-    "What a model knows of a task; `ValueError` for what no task can have"
+    "What a model knows of a task: name, labels, sizes and statistics"
     name:str # The task's name
     labels:tuple # Its labels, in the order of its classifier's rows
     vars:int # Number of variables
@@ -110,7 +110,7 @@ class Task:
 
     @property
     def spec(self):
-        "What a model must know of this task, statistics of its training split included"
+        "The `TaskSpec` of this task, with the statistics of its training split"
         if self._spec is None:
             self._spec = TaskSpec(self.name, self.labels, *self.X.shape[1:], *series_stats(self.X, self.train))
         return self._spec
@@ -126,7 +126,7 @@ class Task:
         return f"Task({self.name!r}: {n}; {self.X.shape[1]} × {self.X.shape[2]} steps; {len(self.labels)} labels)"
 
 def _as_name(name):
-    "The name of a task; `ValueError` for none, and for one that a table of results has for something else"
+    "Check the name of a task; `ValueError` for an empty one, and for one of `RESERVED`"
     if name is None or not str(name).strip(): raise ValueError(f"expected a name for the task, found {name!r}")
     if str(name) in RESERVED:
         raise ValueError(f"a task can't be called '{name}', which is a column or a row of the results; "
@@ -198,7 +198,7 @@ def as_aeon(
     task:Task, # A task
     split:str='train', # Its part: 'train', 'valid' or 'test'
 )->tuple: # `X`, see `to_aeon`, and `y` `(n,)`
-    "A part of a task as aeon's estimators take it"
+    "Series and labels of one split, in the form that aeon's estimators take"
     rows = getattr(task, split)
     return to_aeon(np.asarray(task.X[rows])),np.array(task.y[rows].tolist())
 

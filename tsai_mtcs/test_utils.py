@@ -38,8 +38,8 @@ def synth_tasks(seed:int=0):
             synth_task('machine', dict(humming='fast', smooth='sine', stuck='square'), steps=40, seed=seed+1)]
 
 def synth_dls(seed:int=0, **kwargs):
-    "Loaders of `synth_tasks`; `kwargs` go to `MultiTaskDataLoaders.from_tasks`"
-    return MultiTaskDataLoaders.from_tasks(synth_tasks(seed), **{'bs':16, 'seed':seed, 'device':'cpu', **kwargs})
+    "Loaders of `synth_tasks`, an epoch being one pass over all rows; `kwargs` go to `MultiTaskDataLoaders.from_tasks`"
+    return MultiTaskDataLoaders.from_tasks(synth_tasks(seed), **{'bs':16, 'schedule':'proportional', 'seed':seed, 'device':'cpu', **kwargs})
 
 def synth_learner(
     seed:int=0, # Seed of data, weights and order

@@ -16,7 +16,7 @@ from ..cli_run import load_tasks
 def split_ids(
     text:str, # Identifiers, separated by commas
 )->list:
-    "Identifiers of methods, `ValueError` for none"
+    "Identifiers of methods from a comma-separated text; `ValueError` for an empty one"
     ids = [o.strip() for o in text.split(',')]
     if not all(ids): raise ValueError(f"expected identifiers of methods separated by commas, found {text!r}")
     return ids
@@ -24,7 +24,7 @@ def split_ids(
 def as_settings(
     given, # Texts `name=value`, a value as Python writes it, or a word
 )->dict:
-    "Settings for a method by their names, `ValueError` for a text that is none"
+    "Settings of a method by name; `ValueError` for a text that is not of the form `name=value`"
     settings = {}
     for text in given:
         name,is_one,value = text.partition('=')
@@ -36,7 +36,7 @@ def as_settings(
 def split_seeds(
     text:str, # Whole numbers, separated by commas
 )->list:
-    "Seeds, `ValueError` for what is none"
+    "Seeds from a comma-separated text; `ValueError` for what is not a whole number"
     try: return [int(o) for o in text.split(',')]
     except ValueError: raise ValueError(f"expected seeds as whole numbers separated by commas, found {text!r}") from None
 
@@ -119,7 +119,7 @@ def _figure2(methods, tasks, args):
     print(f"The figure and its numbers are in {args.out}")
 
 def _similarity(method, tasks, args):
-    "The table of a method, read from where it was written"
+    "The similarity table of a method: read from its file, or computed and written there"
     import pandas as pd
     from tsai_mtcs.files import write_whole
     seed,names = split_seeds(args.seeds)[0],[o.name for o in tasks]
@@ -138,7 +138,7 @@ METRICS = ('accuracy','balanced_accuracy','macro_f1','head_accuracy')
 def add_commands(
     command, # Adds a command: takes its function and an example, gives the function that adds its arguments
 ):
-    "The commands of this page"
+    "Add `mtcs benchmark` and `mtcs reproduce` to the command line"
     add = command(benchmark, "mtcs benchmark --methods mtcs,mtl-single,dtw --tasks Lightning2,Lightning7 "
                              "--archive UCRArchive_2018 --seeds 0,1,2 --out comparison")
     add('--methods', required=True, help="identifiers of methods, comma-separated")

@@ -21,12 +21,12 @@ from ..learner import MTCSLearner, mtcs_learner
 # %% ../../nbs/26b_bench.kinds.ipynb #0e28586d
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    "A way to learn tasks"
+    "A method of the comparison: how to fit it, and what it is called"
     id:str # What commands and records call it: one word
     name:str # What tables call it
     about:str # What it is, in a line
     joint:bool=False # Whether one model serves all tasks
-    settings:dict=field(default_factory=dict) # What departs from its defaults, for `fit`
+    settings:dict=field(default_factory=dict) # Settings of `fit` that differ from its defaults
 
     def __post_init__(self):
         if not set(self.id) & set(', '): return
@@ -41,7 +41,7 @@ class Method:
     def fit(self,
         tasks, # `Task`s
         seed:int=0, # Seed of weights and order
-        **settings, # What departs from `self.settings`
+        **settings, # Settings that take the place of `self.settings`
     )->Fitted:
         "Train a model of all tasks, or one a task"
         parts = []
@@ -56,10 +56,10 @@ class Method:
 
 # %% ../../nbs/26b_bench.kinds.ipynb #2d372571
 def _take(settings, names):
-    "Those of the settings that have one of these names, taken out of them"
+    "Remove the settings with these names from a dictionary, and return them"
     return {o: settings.pop(o) for o in list(settings) if o in names}
 
-_LOADERS = set(signature(MultiTaskDataLoaders.from_tasks).parameters)-{'tasks','seed','kwargs'}
+_LOADERS = set(signature(MultiTaskDataLoaders.from_tasks).parameters)-{'tasks','recipe','seed','kwargs'}
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderMethod(Method):
@@ -76,7 +76,7 @@ class EncoderMethod(Method):
         return self.trained(MultiTaskDataLoaders.from_tasks(tasks, seed=seed, **loaders), bf16, fit, settings)
 
     def trained(self, dls, bf16, fit, settings):
-        "Make a learner and train it; no time is spent on a validation that nobody reads"
+        "Make a learner and train it, without a validation on the test split, which nobody would read"
         learn = self.factory(dls.unwatched(), **settings)
         if bf16: learn.to_bf16()
         with learn.no_bar(), learn.no_logging(): self.fit_learner(learn, **fit)
@@ -108,7 +108,7 @@ class HeadsMethod(EncoderMethod):
         with learn.no_bar(): return learn.fit_heads(seed=seed, **heads)
 
 def fit_nothing(learn):
-    "The encoder stays as it was made"
+    "Train nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class KernelsMethod(HeadsMethod):

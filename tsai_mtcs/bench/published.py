@@ -14,7 +14,7 @@ from ..archive import _check_name
 
 # %% ../../nbs/27a_bench.published.ipynb #a64c25ec
 def published_rows()->pd.DataFrame: # Columns task, method, accuracy, source
-    "Every published accuracy, a row each"
+    "A row for each published accuracy"
     return pd.read_csv(files('tsai_mtcs')/'published.csv')
 
 def published(

@@ -23,7 +23,7 @@ from .published import published
 _ALSO = {'1-NN DTW':['DTW'], 'MTCS, as printed':['MTCS'], 'MTL, as printed':['MTL']} # the paper's columns, beside a method's own name
 
 def _named(results, metric):
-    "Results that have a metric, with the names of methods where they come with names; `ValueError` for none"
+    "The results that have a metric, with the display names of methods; `ValueError` where none has it"
     if metric not in results or results[metric].isna().all():
         known = ', '.join(o for o in ('accuracy','balanced_accuracy','macro_f1','head_accuracy') if o in results)
         raise ValueError(f"expected results with '{metric}', found {known or 'none'}; "
@@ -32,7 +32,7 @@ def _named(results, metric):
     return results.assign(method=results['name']) if 'name' in results else results
 
 def _paper_first(tasks):
-    "Tasks in the paper's order, then others as they come"
+    "Tasks in the paper's order, then the others in their own"
     tasks = list(dict.fromkeys(tasks))
     paper = [o for o in (*UCR_TOP15, *UCR_SELECTED10) if o in tasks]
     return paper+[o for o in tasks if o not in paper]
@@ -58,7 +58,7 @@ def paper_table(
 
 # %% ../../nbs/29_bench.report.ipynb #238860f9
 def _published_beside(method, tasks, common, mean):
-    "Published columns for a method: where they have a figure for one of the data sets"
+    "The published columns of a method that have a value for one of the data sets"
     all_of,columns = published(),{}
     for o in [method, *_ALSO.get(method, [])]:
         if o not in all_of: continue
@@ -83,14 +83,14 @@ def format_table(
     return pd.DataFrame(columns, index=table.index)
 
 def _best(table, digits):
-    "Whether a cell of the text is the best measured one of its row"
+    "Whether a cell holds the best measured value of its row"
     means = table.xs('mean', axis=1, level=1).round(digits)
     text = format_table(table, digits)
     return pd.DataFrame({o: means[o] == means.max(axis=1) if o in means else False for o in text}, index=table.index)
 
 # %% ../../nbs/29_bench.report.ipynb #5a1e0005
 def _copied(table, copies):
-    "Data sets of a table whose test rows have near copies among the training rows of other ones of it: name → `{other: fraction}`"
+    "Data sets of a table with test rows that nearly equal training rows of another one: name → `{other: fraction}`"
     if copies is None: return {}
     names = [o for o in table.index[:-1] if o in copies.index]
     found = {a: {b: copies.loc[a,b] for b in names if b != a and copies.loc[a,b] > 0} for a in names}
@@ -99,7 +99,7 @@ def _copied(table, copies):
 def _marked(name, copied): return f'{name} †' if name in copied else name
 
 def _note(copied):
-    "The line below a table that says what its mark means"
+    "The footnote of a table: what its mark means"
     if not copied: return ''
     amount = lambda part: f'{part:.0%}' if part >= .005 else 'under 1%'
     of = {a: ', '.join(f'{amount(part)} in {b}' for b,part in sorted(o.items(), key=lambda o: -o[1])) for a,o in copied.items()}
@@ -179,7 +179,7 @@ def task_gains(
     single:str='mtl-single', # Identifier of a method trained on one task at a time
     metric:str='accuracy', # Column to compare
 )->pd.DataFrame: # A row a task, largest gain first: joint, single, gain, std (of the gain, over seeds), seeds; and the mean
-    "What each task gains from the others"
+    "What each task gains by joint training: the metric of a joint method minus that of the same method on the task alone"
     for o in (joint, single):
         if o not in set(results.method): raise ValueError(f"expected results of '{o}', found {', '.join(dict.fromkeys(results.method))}")
     df = results.pivot_table(index=['task','seed'], columns='method', values=metric)[[joint,single]].dropna()

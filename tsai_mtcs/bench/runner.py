@@ -45,7 +45,7 @@ def git_commit():
 
 # %% ../../nbs/28_bench.runner.ipynb #c2d59f9b
 def _peak_mb():
-    "Most memory that this process has used, and most of the GPU's, in MiB; `None` where that can't be told"
+    "Peak memory of this process and of the GPU, in MiB; `None` where it is not measured"
     gpu = torch.cuda.max_memory_allocated()/2**20 if torch.cuda.is_available() else None
     try: import resource
     except ImportError: return None,gpu # not on Windows
@@ -76,7 +76,7 @@ def run_job(
                 versions=versions(), ended=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
 
 def _plain(settings):
-    "Settings as JSON gives them back"
+    "Settings as they are after a round trip through JSON"
     return json.loads(json.dumps(settings, default=lambda o: getattr(o, '__qualname__', repr(o))))
 
 # %% ../../nbs/28_bench.runner.ipynb #0bb656ac

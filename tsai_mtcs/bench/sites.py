@@ -66,7 +66,7 @@ def site_accuracy(
     sites, # From `deal_sites`
     meanings=None, # From `deal_sites`, for a learner of the harmonised data set: of its labels a site can only have those that it knows
 )->pd.Series: # The test accuracy of each site
-    "How often each site's test series get their label"
+    "The test accuracy of each site"
     found = {}
     for k,o in enumerate(sites):
         X,y = np.asarray(o.X[o.test]),np.array([o.y[i] for i in o.test])
@@ -82,7 +82,7 @@ def compare_sites(
     meanings, # From `deal_sites`
     seed:int=0, # Seed of the kernels and folds
 )->tuple: # Accuracy `alone`, `shared` and `harmonised` of each site and their mean, and the learner of the shared model
-    "Kernels and heads in closed form, three ways"
+    "Accuracy of kernels and closed-form heads: each site alone, all sites in one model, and all as one data set with matched labels"
     learn = mtcs_learner(MultiTaskDataLoaders.from_tasks(sites, check_copies=False), KernelEncoder, arch_config=dict(seed=seed))
     together = harmonised_task('harmonised', sites, meanings)
     top = mtcs_learner(MultiTaskDataLoaders.from_tasks([together], check_copies=False), learn.model.backbone)

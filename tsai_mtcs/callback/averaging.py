@@ -51,7 +51,7 @@ class AverageWeights(Callback):
         self.averaged = None
 
     def state_dict(self):
-        "What a checkpoint must keep"
+        "The state that a checkpoint keeps"
         return self.averaged.state_dict()
 
     def load_state_dict(self, state):

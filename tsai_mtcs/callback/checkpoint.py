@@ -63,13 +63,13 @@ _MEMORY = {TrackerCallback: ('best','wait','last_saved_path'), GradientAccumulat
 def _names(cb): return [o for kind,names in _MEMORY.items() if isinstance(cb, kind) for o in names]
 
 def _remembered(cb):
-    "What a callback of fastai remembers"
+    "The attributes of one of fastai's callbacks that a checkpoint keeps, by name"
     values = {o: vars(cb)[o] for o in _names(cb) if o in vars(cb)}
     if isinstance(cb, CSVLogger): values['text'] = (cb.learn.path/cb.fname).read_text()
     return {k: str(v) if isinstance(v, Path) else v for k,v in values.items()}
 
 def _by_name(cbs):
-    "Callbacks by name; the second of a name has a number"
+    "Callbacks by name, with a number where a name occurs again"
     named = {}
     for cb in cbs: named[cb.name if cb.name not in named else f'{cb.name} {len(named)}'] = cb
     return named
@@ -80,7 +80,7 @@ def _record(recorder):
                 values=[[_as_value(o) for o in row] for row in recorder.values], smooth=(smooth.val, smooth.count))
 
 def fit_settings(learn):
-    "What a resumed fit must have in common with the interrupted one"
+    "The settings that a resumed fit must have in common with the interrupted one"
     return plain(dict(epochs=learn.n_epoch, lr=[o['lr'] for o in learn.opt.hypers], wd=[o.get('wd') for o in learn.opt.hypers]))
 
 def run_state(learn):
@@ -102,7 +102,7 @@ _KEYS = dict(format=int, epochs=int, settings=dict, history=list, tasks=list, mo
 def read_checkpoint(
     path, # File that `Checkpoint` wrote
 )->dict: # Its state
-    "The state of a fit; executes nothing. `ValueError` names a file that isn't one"
+    "Read the state of a fit without executing anything; `ValueError` names a file that isn't a checkpoint"
     state = read_state(path, _KEYS)
     if state['format'] != FORMAT:
         raise ValueError(f"{path}: expected a checkpoint of format {FORMAT}, found {state['format']}; "
@@ -178,7 +178,7 @@ class ContinueFit(Callback):
 
 # %% ../../nbs/11_callback.checkpoint.ipynb #ckgo0003
 def _load_opt(opt, state, model):
-    "PyTorch's optimizers find the device by themselves"
+    "Load the state of an optimizer; PyTorch's move it to the device by themselves"
     opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
     for p,values in (opt.opt.state if isinstance(opt, OptimWrapper) else opt.state).items():
         for name,x in values.items(): _check_moment(p, name, x)
@@ -193,7 +193,7 @@ def resume_fit(
     learn, # An `EncoderLearner`, made like the one whose fit was interrupted
     path, # File that `Checkpoint` wrote
 )->int: # Number of epochs done: `start_epoch` of the fit that continues
-    "Load the state of a checkpoint into a learner; `ValueError` for a file that isn't one, or is of another model or other tasks"
+    "Load a checkpoint into a learner; `ValueError` for another kind of file, and for a checkpoint of another model or other tasks"
     state = read_checkpoint(path)
     check_same_space(state['tasks'], describe_space(learn.model.space), f'the learner that resumes from {path}')
     kept = {k: v.clone() for k,v in learn.model.state_dict().items()}

@@ -29,7 +29,7 @@ def parts_of(o):
     return o.each if isinstance(o, OwnTask) else [o.metric] if isinstance(o, Masked) else [o]
 
 def check_metrics(metrics):
-    "Raise `ValueError` for a metric that each rank would have of its own rows only"
+    "Raise `ValueError` for a metric that cannot be added up over ranks"
     for o in metrics:
         if not isinstance(o, ValueMetric) and not all(map(sums_of, parts_of(o))):
             raise ValueError(f"the metric {o.name} can't be added up over ranks: name the attributes that hold its sums in `_sums`, "
@@ -37,7 +37,7 @@ def check_metrics(metrics):
 
 # %% ../../nbs/13_callback.distributed.ipynb #953a862a
 def plan_of(dls):
-    "What the batches of loaders follow from, as plain values"
+    "Everything that determines the batches of loaders, as plain values"
     return {f'{dl.dataset.split} {k}': v for dl in dls for k,v in dict(tasks=dl.space.names, rows=dl._n, bs=dl.bs, schedule=dl.schedule,
             temperature=dl.temperature, steps=dl.steps, seed=dl.seed, epoch=dl.epoch).items()}
 

@@ -11,23 +11,24 @@ from fastai.callback.core import Callback
 from fastai.learner import ValueMetric
 from fastai.torch_core import num_distrib
 
-from ..closed_form import label_pairs, task_prior, training_rows
+from ..closed_form import label_pairs, training_rows
 from ..heads import members_of, pull_together
+from ..labels import task_prior
 from ..matching import cut_groups
 from ..ridge import Ridge
 from ..shared_heads import THRESHOLDS, find_groups
 
 # %% ../../nbs/08h_callback.matched.ipynb #e6c7e4b3
 class MatchedSharing(Callback):
-    "After each step, draw the classifiers of labels that mean the same a part of the way to their mean"
+    "After each optimizer step, move the classifiers of labels that mean the same part of the way towards their mean"
     run_valid = False
     def __init__(self,
-        pull:float=.5, # Part of the way that a classifier moves in a step, from 0 (nothing is shared) to 1 (a group has one classifier)
+        pull:float=.5, # Fraction of the way to the mean that a classifier moves in a step: 0 shares nothing, 1 makes a group one classifier
         at=(.3,.6), # Fractions of the fit after which labels are matched
-        most:int=30, # Training rows of each label to match by
+        most:int=30, # Training rows of each label that the matching looks at
         same=(), # Labels known to mean the same, as pairs of `(task, label)`
         never=(), # Labels known not to mean the same
-        prior=None, # What the evidence of each pair of tasks counts, `(tasks, tasks)`: an array, or a DataFrame by names; 0: strangers
+        prior=None, # Factor of the evidence for each pair of tasks, see `task_prior`; 0: their labels are never matched
     ):
         at = tuple(at)
         if not 0 <= pull <= 1: raise ValueError(f"expected a pull from 0 to 1, found {pull}")
@@ -40,24 +41,24 @@ class MatchedSharing(Callback):
 
     @property
     def metrics(self):
-        "A column for the recorder: the labels that have a group"
+        "A column for the recorder: the number of labels in a group"
         return [ValueMetric(self.matched, 'matched')]
 
     def matched(self): return int((self.groups >= 0).sum()) if self.groups is not None else 0
 
     def before_fit(self):
-        "Check what is known, and begin without matches"
+        "Check the known matches, and start with no groups"
         self.run = not hasattr(self.learn, 'lr_finder') # which takes back what it has trained
         if not self.run: return
         space,head = self.model.space,self.model.head
         if head.hidden: raise ValueError(f"expected linear classifiers, which can be matched, found n_layers={len(head.hidden)+1}; "
                                          "use one layer, sharing='paper' or sharing=None")
         self._known = dict(same=label_pairs(self.same, space), never=label_pairs(self.never, space), prior=task_prior(self.prior, space))
-        self._parts = [o for o in (head.last.weight, head.last.bias) if o is not None] # the model may be lent to another one while it runs
+        self._parts = [o for o in (head.last.weight, head.last.bias) if o is not None] # another callback may wrap the model while it runs
         self._take(torch.full((len(space),), -1), 0)
 
     def before_batch(self):
-        "Match the labels where it is time to"
+        "Match the labels after the fractions `at` of the fit"
         due = sum(self.pct_train >= o for o in self.at)
         if self.pull and due > self.done: self._take(self.match(), due)
 
@@ -75,13 +76,13 @@ class MatchedSharing(Callback):
         self._members = members_of(self.groups) # once, and not in every step
 
     def after_step(self):
-        "Draw the classifiers of each group together"
+        "Move the classifiers of each group towards their mean"
         if not self.pull: return
         for o in self._parts:
             if o.requires_grad: pull_together(o, self._members, self.pull)
 
     def state_dict(self):
-        "What a checkpoint must keep"
+        "The state that a checkpoint keeps"
         return dict(groups=self.groups, done=self.done)
 
     def load_state_dict(self, state):

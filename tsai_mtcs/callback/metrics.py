@@ -31,7 +31,7 @@ class TaskTally(Callback):
         self.sums = torch.zeros(len(space)+len(space.specs), 3, device=space.owner.device)
 
     def after_batch(self):
-        "Count the rows of a batch: each label has a slot, and after them each task one for labels that it doesn't know"
+        "Count the rows of a batch by label; each task also has a slot for labels that it doesn't know"
         if self.training or not len(self.yb): return
         space,pred,y = self.model.space,self.pred.detach(),self.yb[0]
         right = (space.argmax(pred, y) == y).float()

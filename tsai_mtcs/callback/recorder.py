@@ -23,7 +23,7 @@ def test_column(
 
 # %% ../../nbs/08e_callback.recorder.ipynb #d921e4f2
 class SplitRecorder(Recorder):
-    "fastai's `Recorder`; columns that are measured on the test split, for want of a validation split, are called `test_…`"
+    "fastai's `Recorder`; where there is no validation split, columns are measured on the test split and are called `test_…`"
     name = 'recorder'
     @property
     def on_test(self): return getattr(self.dls, 'monitors_test', False)
@@ -49,10 +49,10 @@ class NoChoiceOnTest(Callback):
     "Raise `ValueError` before training if a callback would choose by a measure of the test split"
     order = -20
     def before_fit(self):
-        "Look for callbacks that choose"
+        "Raise `ValueError` for a callback that chooses by a column measured on the test split"
         if not getattr(self.dls, 'monitors_test', False): return
         for cb in self.learn._grab_cbs(TrackerCallback):
-            if getattr(cb, 'every_epoch', None): # it chooses nothing, but asks for a column that exists
+            if getattr(cb, 'every_epoch', None): # it chooses nothing, but reads a column
                 cb.monitor = test_column(cb.monitor, self.dls.space.names)
             elif cb.monitor not in MEASURED_IN_TRAINING:
                 raise ValueError(f"{cb.name} would choose by '{cb.monitor}', which is measured on the test split; "

@@ -68,7 +68,7 @@ def adf_statistic(
 def adf_pvalue(
     stat:Tensor, # From `adf_statistic`
 )->Tensor: # Small where the series is stationary
-    "Probability of the statistic for a series that wanders, by the polynomials of MacKinnon (1994)"
+    "p-value of the statistic under a unit root, by the polynomials of MacKinnon (1994)"
     low = 2.1659+1.4412*stat+.038269*stat**2
     high = 1.7339+.93202*stat-.12745*stat**2-.010368*stat**3
     p = torch.special.ndtr(torch.where(stat <= -1.61, low, high))

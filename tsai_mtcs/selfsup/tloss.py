@@ -80,7 +80,7 @@ def windows(
     "A window of each series"
     t = torch.arange(int(size.max()), device=x.device)
     i = (start[:,None]+t).clamp(max=x.shape[-1]-1)
-    return x.gather(2, i[:,None].expand(-1, x.shape[1], -1)).masked_fill((t >= size[:,None])[:,None], torch.nan)
+    return x.take_along_dim(i[:,None], 2).masked_fill((t >= size[:,None])[:,None], torch.nan)
 
 # %% ../../nbs/22_selfsup.tloss.ipynb #5fdfc95f
 def draw_windows(
@@ -118,7 +118,7 @@ def triplet_loss(
 
 # %% ../../nbs/22_selfsup.tloss.ipynb #7f9b0c09
 class TLoss(PretextModel):
-    "T-Loss's triplets of each series"
+    "T-Loss's objective: the triplet loss of random windows of each series"
     def __init__(self,
         backbone:nn.Module, # Encoder `(bs, vars, len) -> (bs, feats)`
         space, # The label space
@@ -143,7 +143,7 @@ class TLoss(PretextModel):
 
 # %% ../../nbs/22_selfsup.tloss.ipynb #a3946ace
 class DrawOthers(Callback):
-    "Beside each batch of n series, `K·n` series from the training split of its task"
+    "Draw `K·n` series from the training split of its task for each batch of n series"
     def __init__(self,
         K:int, # Series drawn for each series of the batch
     ):

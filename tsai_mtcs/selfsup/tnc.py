@@ -19,7 +19,7 @@ from ..encoders import TS2VecEncoder
 from ..inputs import InputProjections, var_counts
 from ..optimizers import Adam
 from ..pooling import held_length, held_steps
-from .pretext import PretextLearner, PretextModel, draw_ints, pretext_learner
+from .pretext import PretextLearner, PretextModel, check_lens, draw_ints, pretext_learner
 from .stationarity import adf_pvalue, adf_statistic
 
 # %% ../../nbs/23_selfsup.tnc.ipynb #fb0d4d87
@@ -30,8 +30,8 @@ def windows_at(
 )->Tensor: # `(bs·k, vars, size)`
     "`k` windows of each series, missing values as 0"
     i = (start[...,None]+torch.arange(size, device=x.device)).flatten(1)
-    at = i.clamp(0, x.shape[-1]-1)[:,None].expand(-1, x.shape[1], -1)
-    w = x.nan_to_num().gather(2, at).masked_fill((i < 0)[:,None], 0)
+    at = i.clamp(0, x.shape[-1]-1)[:,None]
+    w = x.nan_to_num().take_along_dim(at, 2).masked_fill((i < 0)[:,None], 0)
     return w.unflatten(2, (-1,size)).transpose(1,2).flatten(0, 1)
 
 def cover(
@@ -124,8 +124,8 @@ def reach(
     offset = torch.arange(-3*size, 3*size, device=x.device)
     half = torch.arange(1, 4, device=x.device)[:,None]*size
     t = centre[:,None]+offset
-    at = t.clamp(0, x.shape[-1]-1)[:,None].expand(-1, x.shape[1], -1)
-    v = x.gather(2, at)[:,:,None].expand(-1, -1, 3, -1) # (bs, vars, 3, 6·size), the same for each of three stretches
+    at = t.clamp(0, x.shape[-1]-1)[:,None]
+    v = x.take_along_dim(at, 2)[:,:,None].expand(-1, -1, 3, -1) # (bs, vars, 3, 6·size), the same for each of three stretches
     inside = ((t >= 0) & (t < x.shape[-1]))[:,None,None]
     held = ~v.isnan() & inside & (offset >= -half) & (offset < half)
     p = adf_pvalue(adf_statistic(v.flatten(0, 2), held.flatten(0, 2))).view(v.shape[:3]).mean(1)
@@ -164,7 +164,7 @@ def tnc_loss(
     return .5*(neighbours+strangers)
 
 class TNC(PretextModel):
-    "TNC's discriminator of neighbours"
+    "TNC's objective: a discriminator of windows that are neighbours"
     def __init__(self,
         backbone:WindowEncoder, # Encoder of windows and series
         space, # The label space
@@ -207,9 +207,7 @@ def tnc_learner(
 )->PretextLearner: # Ready for `learn.fit_steps(tnc_steps(dls))`
     "A learner of TNC's encoder without labels (Tonekaboni et al., 2021)"
     specs = dls.space.specs
-    for o in specs:
-        if o.len < 8:
-            raise ValueError(f"task '{o.name}': expected series of at least 8 steps, four windows of two, found {o.len}; leave it out")
+    check_lens(dls.space, 8, "four windows of two")
     backbone = arch([o.vars for o in specs], fraction=fraction, least=least, **(arch_config or {}))
     return pretext_learner(dls, TNC(backbone, dls.space, k, w), opt_func, lr, wd=wd, **kwargs)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..callback.averaging import AverageWeights
 from ..encoders import TS2VecEncoder
-from .pretext import PretextLearner, PretextModel, pretext_learner
+from .pretext import PretextLearner, PretextModel, check_lens, pretext_learner
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #154119f8
 def _randint(low, high): return int(torch.randint(low, high+1, ()))
@@ -31,7 +31,7 @@ def two_crops(
     shift = torch.randint(-start, n-stop+1, (len(x),1), device=x.device)
     def window(a, b):
         i = torch.arange(a, b, device=x.device)+shift
-        return x.gather(2, i[:,None].expand(-1, x.shape[1], -1))
+        return x.take_along_dim(i[:,None], 2)
     return window(start, left+size),window(left, stop),size
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #3cde6105
@@ -64,7 +64,7 @@ def hierarchical_loss(
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #0722eb7b
 class TS2Vec(PretextModel):
-    "TS2Vec's contrast of two crops of each series"
+    "TS2Vec's objective: the hierarchical contrast of two crops of each series"
     def __init__(self,
         backbone:TS2VecEncoder, # The encoder, with a mask
         space, # The label space
@@ -91,7 +91,7 @@ def centred(
     before = missing.cumprod(1).sum(1)
     after = missing.flip(1).cumprod(1).sum(1)
     i = (torch.arange(n, device=x.device)-((after-before)//2)[:,None])%n
-    return x.gather(2, i[:,None].expand(-1, x.shape[1], -1))
+    return x.take_along_dim(i[:,None], 2)
 
 # %% ../../nbs/21_selfsup.ts2vec.ipynb #a168121c
 @delegates(Learner.__init__, but=['model','loss_func'])
@@ -104,9 +104,7 @@ def ts2vec_learner(
 )->PretextLearner: # Ready for `learn.fit_steps(ts2vec_steps(dls))`
     "A learner of TS2Vec's encoder without labels (Yue et al., 2022)"
     specs = dls.space.specs
-    for o in specs:
-        if o.len < 2:
-            raise ValueError(f"task '{o.name}': expected series of at least two steps to take two crops of, found {o.len}; leave it out")
+    check_lens(dls.space, 2, "to take two crops of")
     backbone = TS2VecEncoder([o.vars for o in specs], mask=mask, **(arch_config or {}))
     return pretext_learner(dls, TS2Vec(backbone, dls.space), cbs=[AverageWeights(), *L(cbs)], **kwargs)
 

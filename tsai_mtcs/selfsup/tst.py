@@ -20,7 +20,7 @@ from tsai.models.positional_encoders import PositionalEncoding
 from ..inputs import InputProjections
 from ..optimizers import RAdam
 from ..pooling import held_steps, masked_max
-from .pretext import PretextLearner, PretextModel, pretext_learner
+from .pretext import PretextLearner, PretextModel, check_lens, pretext_learner
 
 # %% ../../nbs/25_selfsup.tst.ipynb #f9d00e45
 def markov_mask(
@@ -119,7 +119,7 @@ def filling_loss(
     return torch.where(hidden, guess-x, 0).pow(2).sum()/hidden.sum().clamp(min=1)
 
 class TSTPretext(PretextModel):
-    "TST's filling in of hidden values"
+    "TST's objective: fill in hidden values"
     def __init__(self,
         backbone:TSTEncoder, # The encoder
         space, # The label space
@@ -154,9 +154,6 @@ def tst_learner(
     "A learner of TST's encoder without labels (Zerveas et al., 2021)"
     specs = dls.space.specs
     backbone = TSTEncoder(**{'vars':[o.vars for o in specs], 'max_len':max(o.len for o in specs), **(arch_config or {})})
-    for o in specs:
-        if o.len <= backbone.patch:
-            raise ValueError(f"task '{o.name}': expected series of at least {backbone.patch+1} steps, two means of {backbone.patch}, "
-                             f"found {o.len}; leave it out or lower the patch")
+    check_lens(dls.space, backbone.patch+1, f"two means of a patch of {backbone.patch}")
     model = TSTPretext(backbone, dls.space, ratio, run)
     return pretext_learner(dls, model, opt_func=opt_func, lr=lr, cbs=[GradientClip(4.), *L(cbs)], **kwargs)

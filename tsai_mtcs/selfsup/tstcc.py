@@ -48,7 +48,7 @@ def strong_view(
 )->Tensor: # `(bs, vars, len)`
     "Pieces of the series in random order, under noise"
     order = segment_order(held_steps(x)[:,0], max_segments)
-    return x.gather(2, order[:,None].expand_as(x))+jitter*torch.randn_like(x)
+    return x.take_along_dim(order[:,None], 2)+jitter*torch.randn_like(x)
 
 # %% ../../nbs/24_selfsup.tstcc.ipynb #77cbd46b
 class TSTCCEncoder(nn.Module):
@@ -82,7 +82,7 @@ class TSTCCEncoder(nn.Module):
 
 # %% ../../nbs/24_selfsup.tstcc.ipynb #c0c5a3e5
 class Context(nn.Module):
-    "One vector for the first steps of a map"
+    "A transformer that summarises the first steps of a map in one vector"
     def __init__(self,
         feats:int, # Channels of the map
         size:int=100, # Size of the vector
@@ -134,7 +134,7 @@ class TSTCC(PretextModel):
     def __init__(self,
         backbone:TSTCCEncoder, # The encoder
         space, # The label space
-        future:int=6, # Steps of the map to tell ahead, at most a third of it
+        future:int=6, # Steps of the map to predict ahead, at most a third of it
         contextual:float=.7, # Weight of the contextual loss beside the two temporal ones
         temperature:float=.2, # Of the contextual loss, see `nt_xent`
         scale:float=1.1, # Of the weak view, see `weak_view`
@@ -142,7 +142,7 @@ class TSTCC(PretextModel):
         max_segments:int=8, # Of the strong view, see `strong_view`
     ):
         super().__init__(backbone, space)
-        if future < 1: raise ValueError(f"expected at least one step to tell ahead, found future={future}")
+        if future < 1: raise ValueError(f"expected at least one step to predict ahead, found future={future}")
         if max_segments < 2: raise ValueError(f"expected max_segments of at least 2, which leaves a series whole, found {max_segments}")
         self.future,self.contextual,self.temperature = future,contextual,temperature
         self.scale,self.jitter,self.max_segments = scale,jitter,max_segments
@@ -151,11 +151,11 @@ class TSTCC(PretextModel):
         self.project = nn.Sequential(nn.Linear(self.context.size, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32))
 
     def temporal(self,
-        a:Tensor, # `(bs, steps, feats)`, map of the view that tells
-        b:Tensor, # `(bs, steps, feats)`, map of the view that is told
+        a:Tensor, # `(bs, steps, feats)`, map of the view that the prediction is made from
+        b:Tensor, # `(bs, steps, feats)`, map of the view that is predicted
         n:Tensor, # `(bs,)`, steps before padding
     )->tuple: # Loss, and contexts `(bs, size)`
-        "Tell the next steps of `b` from the first steps of `a`"
+        "Predict the next steps of `b` from the first steps of `a`, and score the prediction"
         steps = a.shape[1]
         ahead = min(self.future, max(steps//3, 1))
         drawn = int(torch.randint(2**20, ())) # in 2^20ths of a series, where its past ends: the same for all, so that they end together
@@ -164,7 +164,7 @@ class TSTCC(PretextModel):
         context = self.context(a[:,:most+1], torch.arange(most+1, device=a.device) <= last)
         guess = self.ahead(context).view(len(a), self.future, -1)[:,:ahead]
         i = last+torch.arange(1, ahead+1, device=a.device)
-        target = b.gather(1, i.clamp(max=steps-1)[...,None].expand(-1, -1, b.shape[-1]))
+        target = b.take_along_dim(i.clamp(max=steps-1)[...,None], 1)
         with torch.autocast(a.device.type, enabled=False): loss = temporal_loss(target.float(), guess.float(), i < n[:,None])
         return loss,context
 
@@ -183,7 +183,7 @@ class TSTCC(PretextModel):
 @delegates(Learner.__init__, but=['model','loss_func'])
 def tstcc_learner(
     dls, # `MultiTaskDataLoaders`: of one task as the authors do, or of several that share the encoder; the authors' batches are of 128
-    future:int=6, # Steps of the map to tell ahead, at most a third of it
+    future:int=6, # Steps of the map to predict ahead, at most a third of it
     contextual:float=.7, # Weight of the contextual loss beside the two temporal ones
     temperature:float=.2, # Of the contextual loss
     scale:float=1.1, # Standard deviation of the factors of the weak view
