@@ -31,7 +31,7 @@ def on_page_content(html, **kwargs):
     "Called by MkDocs for each page: formulas as MathML, which browsers show without a script"
     from latex2mathml.converter import convert
     def formula(match): return convert(unescape(match['tex']), display='block' if match['open'] == '[' else 'inline')
-    return re.sub(r'\\(?P<open>[(\[])(?P<tex>.*?)\\[)\]]', formula, html, flags=re.S) if 'class="arithmatex"' in html else html
+    return re.sub(r'(?<=class="arithmatex">)\\(?P<open>[(\[])(?P<tex>.*?)\\[)\]]', formula, html, flags=re.S)
 
 
 def build(notebooks, site):
