@@ -1,5 +1,5 @@
 "Notebooks as nbdev prepares them for a site, and as Markdown with links between the pages"
-import base64, os, posixpath, re, sys
+import base64, gc, os, posixpath, re, sys
 from itertools import groupby
 
 import yaml
@@ -49,6 +49,7 @@ def process(names=None):
             print(f'nbs/{name}: {e}\nnbdev runs the cells that export or import, and no others: '
                   f'let a cell that imports do nothing else. It found {e.__cause__!r}.', file=sys.stderr)
         else: done[name] = nb
+    gc.freeze()  # each notebook's shell collects garbage when Python exits, and all that lives now would be looked through every time
     if failed: sys.exit(f'nbdev could not process {failed} of the notebooks.')
     return done
 
