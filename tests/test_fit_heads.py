@@ -9,7 +9,7 @@ from tsai_mtcs import closed_form
 from tsai_mtcs.all import KernelEncoder, MTCSModel, MultiTaskDataLoaders, Task, bundled_tasks, deal_sites, mtcs_learner
 from tsai_mtcs.closed_form import solve_heads
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import share_heads
+from tsai_mtcs.shared_heads import fold_numbers, share_heads
 from tsai_mtcs.solve import Coupling, pooled_penalty, shrunk_means
 from tsai_mtcs.test_utils import synth_task
 
@@ -42,6 +42,14 @@ def test_namesakes_are_found(fitted, sites):
     meaning = {o.name: m for o, m in zip(*sites)}
     assert len(frame) == 6 and frame.group.nunique() == 2 and (frame.rows == 6).all() and frame.strength.between(0, 1).all()
     for _, g in frame.groupby('group'): assert len({meaning[t][label] for t, label in zip(g.task, g.label)}) == 1
+
+
+def test_tasks_of_the_same_recordings_are_held_out_together():
+    y = torch.tensor([2, 0, 0, 1, 2, 1, 0, 2, 2, 1])
+    X, weight, renamed = torch.zeros(10, 1), torch.ones(10), torch.tensor([1, 2, 0])
+    fold = fold_numbers(Rows(X, y, 3, weight), 3, seed=0)
+    assert torch.equal(fold, fold_numbers(Rows(X, renamed[y], 3, weight), 3, seed=0))
+    assert not torch.equal(fold, fold_numbers(Rows(X, y, 3, weight), 3, seed=1))
 
 
 def test_two_labels_that_exclude_each_other_are_equally_relevant(fitted):

@@ -9,7 +9,6 @@ __all__ = ['held_out_right', 'helping_frame', 'plot_helping']
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 
 from .ridge import Ridge
 from .shared_heads import _within, fold_numbers, narrowed, share_heads
@@ -25,8 +24,7 @@ def held_out_right(
 )->np.ndarray: # `(1+tasks, tasks)` fractions of held-out rows that are classified right: with all tasks, and without each
     "Accuracy of each task on rows held out, with all tasks and without each of them"
     rows,_ = narrowed(rows)
-    gen = torch.Generator().manual_seed(seed)
-    folds = [fold_numbers(o, n_folds, gen).to(o.y.device) for o in rows]
+    folds = [fold_numbers(o, n_folds, seed).to(o.y.device) for o in rows]
     task = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
     right = np.zeros((1+len(rows), len(rows)))
     for fold in progress(range(n_folds)):

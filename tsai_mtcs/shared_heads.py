@@ -62,12 +62,12 @@ ALONE = (1.,0.)
 def fold_numbers(
     rows:Rows, # A task
     n:int, # Number of folds
-    gen:torch.Generator, # Source of random numbers
+    seed:int, # Seed of the division
 )->Tensor: # `(n,)` the fold in which each row is held out; -1: never, as a label's only row
-    "Stratified folds"
-    fold = torch.full((len(rows.y),), -1)
-    for o in range(rows.n_labels):
-        at = torch.nonzero(rows.y.cpu() == o)[:,0]
+    "Stratified folds; the same for tasks that have the same sequence of labels, whatever these are called"
+    fold,y,gen = torch.full((len(rows.y),), -1),rows.y.cpu(),torch.Generator().manual_seed(seed)
+    for o in dict.fromkeys(y.tolist()):
+        at = torch.nonzero(y == o)[:,0]
         if len(at) > 1: fold[at[torch.randperm(len(at), generator=gen)]] = torch.arange(len(at))%n
     return fold
 
@@ -79,8 +79,8 @@ def held_out_losses(
     **known, # `find_groups`'s: `same`, `never`, `prior`
 )->dict: # `(threshold, strength)` → a line `(loss, temperature, accuracy)` a fold and task
     "Cross-entropy on held-out rows for every candidate; groups are found without these rows"
-    gen = torch.Generator().manual_seed(seed)
-    folds = [fold_numbers(o.rows, n_folds, gen).to(o.rows.y.device) for o in ridges]
+    # Tasks may hold the same recordings, seen by other sensors: these are held out together.
+    folds = [fold_numbers(o.rows, n_folds, seed).to(o.rows.y.device) for o in ridges]
     found = {}
     for fold in range(used):
         kept = [Ridge(o.rows.part(f != fold), o.penalty) for o,f in zip(ridges, folds)]
