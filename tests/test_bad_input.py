@@ -13,6 +13,7 @@ from tsai_mtcs.archive import bundled_tasks, ucr_tasks
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.heads import MultiTaskLoss
 from tsai_mtcs.labels import LabelSpace
+from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.model import MTCSModel
 from tsai_mtcs.tasks import Task, TaskWarning
 
@@ -160,6 +161,14 @@ def test_unknown_task_lists_the_known_ones():
               lambda: learn.dls['wave'],
               lambda: learn.show_results(task='wave'), lambda: learn.svm_eval(tasks=['wave'])):
         with pytest.raises(ValueError, match="there is no task 'wave'; known: waves, machine"): f()
+
+def test_arguments_in_the_wrong_order():
+    with pytest.raises(ValueError, match='expected the name of a task, one of waves, machine, found a ndarray'):
+        synth_learner().predict('waves', X)
+
+def test_tasks_in_place_of_loaders():
+    with pytest.raises(ValueError, match=r'expected loaders, MultiTaskDataLoaders.from_tasks\(tasks\), found a list'):
+        mtcs_learner([random_task('a')])
 
 @pytest.mark.parametrize('value,said', [(np.inf, 'infinite value in row 7'), (np.nan, 'no step in row 7')])
 def test_bad_values_at_predict(value, said):

@@ -93,6 +93,14 @@ class Cut(Callback):
 
 
 class TestLossBalancing:
+    def test_a_validation_leaves_the_weights(self):
+        learn = quiet_learner(cbs=LossBalancing())
+        learn.fit(1)
+        found = learn.loss_balancing.weights
+        assert not torch.equal(found, torch.ones_like(found))
+        for look in (learn.validate, learn.get_preds): look()
+        assert torch.equal(learn.loss_balancing.weights, found)
+
     def test_dwa_by_hand(self):
         w = dwa_weights(torch.tensor([1.,.5,0.]), torch.tensor([2.,.5,0.]), 2.)
         e = np.exp([.25,.5,.5])

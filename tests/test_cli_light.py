@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from tsai_mtcs.cli import make_parser
+from tsai_mtcs.cli_run import settings_of, write_run
 from tsai_mtcs.test_utils import synth_learner
 
 HEAVY = ('torch','numpy','pandas','fastai','fastcore','fastprogress','tsai','sklearn','aeon','scipy','matplotlib','safetensors','numba')
@@ -29,6 +31,9 @@ LINES = {
     'train --data none.csv --out new': (2, 'found no file'),
     'train --lr nan --out new': (2, 'expected lr to be'),
     'train --resume --out nowhere': (2, 'found no run.json'),
+    'train --out trained': (2, 'holds a run already'),
+    'train --resume --epochs 99 --out trained': (2, '--epochs 15'),
+    'train --resume --recipe paper --out trained': (2, '--epochs 15'),
     'evaluate nowhere': (2, 'found no run.json'),
     'evaluate model --classifier tree': (2, 'invalid choice'),
     'groups nowhere': (2, 'found no run.json'),
@@ -54,6 +59,9 @@ LINES = {
 def test_an_answer_needs_nothing_heavy(tmp_path):
     synth_learner().save_pretrained(tmp_path/'model')
     (tmp_path/'x.csv').write_text('1,2,3\n')
+    (tmp_path/'trained').mkdir()
+    write_run(tmp_path/'trained', settings_of(make_parser().parse_args(['train','--out','trained'])))
+    (tmp_path/'trained'/'history.csv').touch()
     out = subprocess.run([sys.executable, '-c', CHILD], input='\n'.join(LINES), cwd=tmp_path, text=True, capture_output=True)
     assert not out.stderr and not (tmp_path/'new').exists()
     for (line,(code,words)),found in zip(LINES.items(), map(json.loads, out.stdout.splitlines()), strict=True):

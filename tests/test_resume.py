@@ -271,3 +271,16 @@ def test_a_lacking_callback_is_refused(tmp_path):
     learn = make(tmp_path)
     learn.resume(path)
     with pytest.raises(ValueError, match=r'expected the callback\(s\) average_weights'): learn.fit(1, start_epoch=1)
+
+
+# A checkpoint belongs to a fit: nothing else reads or replaces the file
+def test_looking_at_a_learner_leaves_the_checkpoint_of_its_fit(tmp_path):
+    path = tmp_path/'last.pt'
+    learn = quiet_learner(cbs=Checkpoint(path))
+    learn.fit(2)
+    before = path.read_bytes()
+    for look in (learn.validate, learn.validate_tasks, learn.get_preds): look()
+    learn.lr_find(num_it=20, show_plot=False)
+    assert path.read_bytes() == before and len(read_history(path)) == 2
+    learn.fit_heads()
+    assert learn.opt is None and len(learn.get_preds()[0])

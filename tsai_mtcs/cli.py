@@ -19,8 +19,8 @@ from .cli_folder import begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
 from .cli_page import write_page
-from .cli_run import (SETTINGS, check_sources, encoder_of, load_tasks, read_run, recipe_settings, run_recipe, settings_of,
-                               write_text)
+from .cli_run import (SETTINGS, check_sources, check_unchanged, encoder_of, load_tasks, read_run, recipe_settings, run_recipe,
+                               settings_of, write_text)
 from .cli_tables import json_text, text_table
 from .cli_use import use_commands
 from .files import write_whole
@@ -47,11 +47,12 @@ def train(args):
         raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
     run = read_run(folder) if args.resume else settings_of(args)
+    if args.resume: check_unchanged(run, args)
     check_sources(run['tasks'], run['archive'], run['data'])
-    from tsai_mtcs.callback.log import log_lines
     rank = _rank()
     with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
         if not (args.resume or args.overwrite): check_free(folder)
+        from tsai_mtcs.callback.log import log_lines # here, for a folder that is taken is told without it
         learn = _make_learner(run, folder)
         with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
             if not rank:

@@ -56,4 +56,4 @@ def dls_within(
         if dl.dataset.split == 'test': split = 'test'
         rows = [getattr(task, split) if task is not None and o == task.name else dl.dataset.rows[dls.space.task(o)] for o in space.names]
         return dl.new(MultiTaskDataset(store, rows, dl.dataset.split))
-    return type(dls)(*map(part, dls.loaders, ('train','valid','test')), path=dls.path, device=dls.device)
+    return dls.with_loaders(*map(part, dls.loaders, ('train','valid','test')))

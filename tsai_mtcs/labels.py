@@ -42,6 +42,8 @@ class LabelSpace(nn.Module):
 
     def task(self, name):
         "Number of the task called `name`"
+        if not isinstance(name, str):
+            raise ValueError(f"expected the name of a task, one of {', '.join(self.names)}, found a {type(name).__name__}")
         if name in self.names: return self.names.index(name)
         raise ValueError(f"there is no task {name!r}; known: {', '.join(self.names)}")
 

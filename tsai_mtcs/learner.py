@@ -125,9 +125,9 @@ class MTCSLearner(InspectedLearner):
         return self._take(model, dls_within(self.dls, model.space, whole))
 
     def remove_task(self,
-        name:str, # The task to give up
+        name:str, # The task to remove
     )->'MTCSLearner': # This learner
-        "Give up a task and its rows; the other tasks' answers stay the same to the bit"
+        "Remove a task and its rows; the other tasks' answers stay the same to the bit"
         model = remove_task(self.model, name)
         return self._take(model, dls_within(self.dls, model.space))
 
@@ -203,6 +203,8 @@ def mtcs_learner(
     **kwargs, # The sharing callback's, such as `pull` or `alpha`, and `Learner`'s
 )->MTCSLearner: # Ready to fit
     "A learner of all tasks of `dls` with the paper's encoder and optimizer (sections 3 and 4.2)"
+    if not hasattr(dls, 'recipe'):
+        raise ValueError(f"expected loaders, MultiTaskDataLoaders.from_tasks(tasks), found a {type(dls).__name__}")
     sharer = sharing_callback(sharing, kwargs, dls.recipe, partners)
     weight = label_weights(dls.train_ds, class_weights, task_weights)
     if weight is not None and loss_func is not None:
@@ -218,4 +220,3 @@ def mtcs_learner(
                        opt_func=opt_func or (AdamW if partners is None else RowOptimizer),
                        cbs=[tally, *L(sharer), NoChoiceOnTest(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *getattr(sharer, 'metrics', ())], **kwargs)
-

@@ -119,9 +119,9 @@ class SafeLearner(Learner):
 
     @contextmanager
     def untracked(self):
-        "A context in which no callback tracks a best value or saves a model"
+        "A context without callbacks that belong to a fit alone: those that track a best value, and those with `fit_only`"
         cbs = self.cbs
-        self.cbs = L(o for o in cbs if not isinstance(o, TrackerCallback))
+        self.cbs = L(o for o in cbs if not (isinstance(o, TrackerCallback) or getattr(type(o), 'fit_only', False)))
         try: yield
         finally: self.cbs = cbs
 

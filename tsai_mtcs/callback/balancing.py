@@ -26,7 +26,7 @@ BALANCE = ('uncertainty','dwa')
 
 class LossBalancing(Callback):
     "Weigh the loss of each training batch by its task, with weights that are found while training"
-    order,run_valid = 4,False # before the sharing loss is added
+    order,run_valid,fit_only = 4,False,True # before the sharing loss is added; a validation leaves the weights as they are
     def __init__(self,
         by:str='uncertainty', # One of `BALANCE`
         lr:float=.02, # Learning rate of the log-variances, for 'uncertainty'

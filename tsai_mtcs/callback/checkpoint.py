@@ -29,7 +29,7 @@ from ..statefile import plain, read_state, write_state
 # %% ../../nbs/11_callback.checkpoint.ipynb #d8313e3c
 class Checkpoint(Callback):
     "Write the state of the fit to a file after every epoch; of several processes, rank 0 does"
-    order = 70 # after the recorder
+    order,fit_only = 70,True # after the recorder; `validate` and `get_preds` end an epoch, too, and would replace the file
     def __init__(self,
         path, # File to write
     ):
@@ -37,6 +37,8 @@ class Checkpoint(Callback):
 
     def before_fit(self):
         "Refuse what a checkpoint can't keep, before anything is trained"
+        self.run = not hasattr(self.learn, 'lr_finder') # which takes back what it has trained
+        if not self.run: return
         self.history,self._tried,self._settings = [],False,fit_settings(self.learn)
         with rng_kept(): self.model.check_rebuilds()
         plain(run_state(self.learn), 'the state of the fit')

@@ -25,7 +25,7 @@ def aggregator_of(
 # %% ../../nbs/08j_callback.surgery.ipynb #968e6c82
 class GradientSurgery(Callback):
     "Make each step of several batches, and combine what they ask of the encoder by an aggregator"
-    order,run_valid = 2000,False # when all else is done with the gradients of a batch
+    order,run_valid,fit_only = 2000,False,True # when all else is done with the gradients of a batch
     def __init__(self,
         aggregator='pcgrad', # One of `AGGREGATORS`, or a function of the gradients `(batches, weights)` that gives one `(weights,)`
         batches:int=4, # Batches of a step
