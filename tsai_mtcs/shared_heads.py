@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_count
 from .matching import components, cut_groups, group_tree, related_tasks, relevance, task_distance
 from .ridge import Ridge, Rows, best_temperature
 from .solve import Coupling
@@ -64,7 +65,8 @@ def fold_numbers(
     n:int, # Number of folds
     gen:torch.Generator, # Source of random numbers
 )->Tensor: # `(n,)` the fold in which each row is held out; -1: never, as a label's only row
-    "Stratified folds"
+    "Stratified folds; `ValueError` for less than two"
+    check_count(n, 'n_folds', 2)
     fold = torch.full((len(rows.y),), -1)
     for o in range(rows.n_labels):
         at = torch.nonzero(rows.y.cpu() == o)[:,0]
