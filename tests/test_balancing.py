@@ -170,11 +170,11 @@ class TestWhatMakesNoSense:
 
     def test_weights_before_a_fit_ask_for_one(self):
         learn = quiet_learner(cbs=LossBalancing())
-        with pytest.raises(ValueError, match='expected a fit'): learn.loss_balancing.weights
+        with pytest.raises(ValueError, match='expected a fit'): print(learn.loss_balancing.weights)
 
     @pytest.mark.parametrize('log_var,means', [(torch.zeros(5), torch.zeros(0, 5)), (torch.full((2,), torch.nan), torch.zeros(0, 2)),
-                                               (torch.full((2,), -1e30), torch.zeros(0, 2)), (torch.zeros(2), torch.full((2, 2), torch.inf)),
-                                               (torch.zeros(2), torch.zeros(2, 3))])
+                                               (torch.full((2,), -1e30), torch.zeros(0, 2)), (torch.zeros(2), torch.zeros(2, 3)),
+                                               (torch.zeros(2), torch.full((2, 2), torch.inf))])
     def test_a_damaged_state_is_refused(self, log_var, means):
         learn = quiet_learner(cbs=LossBalancing())
         cb = learn.loss_balancing

@@ -276,7 +276,8 @@ def test_a_file_can_not_ask_for_signals_of_a_million_variables():
 
 
 @pytest.mark.parametrize('kwargs', [dict(steps=-1), dict(steps=3.5), dict(steps=True), dict(steps=10**9), dict(steps='x'),
-                                    dict(n_kernels=0), dict(n_kernels=3.7), dict(seed=-1), dict(seed='a'), dict(vars=0), dict(vars=[]), dict(vars='1')])
+                                    dict(n_kernels=0), dict(n_kernels=3.7), dict(seed=-1), dict(seed='a'), dict(vars=0),
+                                    dict(vars=[]), dict(vars='1')])
 def test_sizes_that_a_saved_model_could_not_have_are_refused(kwargs):
     with pytest.raises(ValueError, match='is not a size that KernelEncoder takes'): KernelEncoder(**kwargs)
 

@@ -274,8 +274,8 @@ def test_a_lacking_callback_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('name,value', [('lr', None), ('lr', [1e-3]), ('lr', float('nan')), ('lr', 1e300), ('lr', -1.), ('lr', True),
-                                        ('betas', .9), ('betas', (.9,.9,.9)), ('betas', (.9,None)), ('eps', 'x'), ('amsgrad', True), ('capturable', True),
-                                        ('fused', 1)])
+                                        ('betas', .9), ('betas', (.9,.9,.9)), ('betas', (.9,None)), ('eps', 'x'), ('amsgrad', True),
+                                        ('capturable', True), ('fused', 1)])
 def test_settings_of_an_optimizer_that_are_damaged_are_refused_before_training(tmp_path, interrupted_once, name, value):
     state = read_checkpoint(interrupted_once)
     state['opt']['param_groups'][0][name] = value
