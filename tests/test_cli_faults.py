@@ -15,6 +15,7 @@ import pytest
 import tsai_mtcs.all
 from helpers import quiet_learner
 from safetensors.torch import load_file
+from tsai_mtcs import exporting
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.cli_run import SETTINGS, read_run
@@ -240,8 +241,8 @@ def test_a_folder_of_others_says_what_it_makes_us_read(here, capsys):
     assert main(['train','--resume','--out','run']) == 0 and 'elsewhere' in capsys.readouterr().err
 
 @pytest.mark.parametrize('name,content', [
-    ('results.csv','a,b\n1,2\n'), ('results.csv','task,svm\nx,\xff\n'), ('results.csv','task,svm\nx,1,2\n'), ('results.csv','task,svm\nx,y\n'),
-    ('history.csv','a\n'+'x'*200_000), ('encoder',[1]), ('head',None), ('tasks',[dict(name='x')]),
+    ('results.csv','a,b\n1,2\n'), ('results.csv','task,svm\nx,\xff\n'), ('results.csv','task,svm\nx,1,2\n'),
+    ('results.csv','task,svm\nx,y\n'), ('history.csv','a\n'+'x'*200_000), ('encoder',[1]), ('head',None), ('tasks',[dict(name='x')]),
     ('tasks',[dict(name='x', vars=1, len=2, labels=3)]), ('head',dict(feats='x')), ('head',dict(feats=[1]))])
 def test_info_of_a_folder_that_was_written_to_do_harm(here, refused, name, content):
     quiet_learner().model.save_pretrained('run')
@@ -258,3 +259,13 @@ def test_no_command_sends_what_a_file_holds_to_the_terminal(here, capsys):
         main(line)
         said = capsys.readouterr()
         assert 'owned' in said.out+said.err and not {'\x1b','\x07'} & {*said.out,*said.err}
+
+def test_an_export_that_fails_leaves_the_file_that_was_there(here, refused, monkeypatch):
+    quiet_learner().model.save_pretrained('run')
+    Path('folder.pt2').mkdir()
+    refused('export run --pt2 folder.pt2', 'found the folder')
+    Path('mine.pt2').write_text('what was there')
+    def differs(*args): raise ValueError("the program's probabilities differ")
+    monkeypatch.setattr(exporting, 'check_pt2', differs)
+    refused('export run --pt2 mine.pt2', 'differ')
+    assert Path('mine.pt2').read_text() == 'what was there' and not list(here.glob('.*'))
