@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-newest docs clean
+.PHONY: help demo dev test test-newest docs site clean
 
 VENV ?= .venv
 NEWEST ?= .venv-newest
@@ -48,6 +48,9 @@ docs: $(VENV)/.installed-dev ## write README.md from nbs/index.ipynb and, where 
 	@if command -v quarto >/dev/null; then $(run) nbdev_docs; \
 		else echo 'README.md is written. The site was left out: it needs quarto (https://quarto.org).'; fi
 
+site: $(VENV)/.installed-site ## build the documentation as a website in _docs, with search: no quarto, no network
+	$(run) python tools/site.py
+
 clean: ## remove what builds, tests and docs leave behind; the environments stay
 	rm -rf _proc _docs build dist *.egg-info .pytest_cache .coverage htmlcov nbs/nbdev.yml
 	find . -name '.venv*' -prune -o -name .git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
@@ -64,3 +67,7 @@ $(VENV)/.installed: $(packaging) | $(VENV)/bin/python
 $(VENV)/.installed-dev: $(packaging) | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -e '.[dev]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-site: $(packaging) | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -e '.[dev,site]'
+	@touch $(VENV)/.installed $(VENV)/.installed-dev $@

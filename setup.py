@@ -24,7 +24,7 @@ setup(
     packages=find_packages(include=[lib, f'{lib}.*']), include_package_data=True, zip_safe=False,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={name: extra(name) for name in ('dev', 'distributed', 'export', 'sound', 'parquet', 'balance')},
+    extras_require={name: extra(name) for name in ('dev', 'distributed', 'export', 'sound', 'parquet', 'balance', 'site')},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f'{lib}={lib}._modidx:d']},
     classifiers=[
         'Development Status :: ' + status[cfg['status']],

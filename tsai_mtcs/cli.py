@@ -18,6 +18,7 @@ from .cli_export import export_command
 from .cli_folder import begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
+from .cli_page import write_page
 from .cli_run import (SETTINGS, check_sources, encoder_of, load_tasks, read_run, recipe_settings, resumed_run, run_recipe,
                       say_sources, settings_of, write_text)
 from .cli_tables import json_text, one_line, text_table
@@ -131,6 +132,7 @@ def demo(args):
     train(argparse.Namespace(**settings, recipe='default', out=args.out, resume=False, overwrite=True))
     evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None, json=False))
     _write_sites(Path(args.out), table, learn)
+    print(f"All of it on one page, for any browser: {write_page(args.out).resolve().as_uri()}")
 
 def _sites_demo():
     "Four sites of a bundled data set that name its labels as they like: accuracy alone, shared and harmonised"

@@ -33,7 +33,7 @@ class LogCallback(Callback):
     "One short line an epoch in place of fastai's table and progress bars"
     order,name = ProgressCallback.order,'log_lines' # fastai's recorder has an attribute `log`
     def __init__(self,
-        live:bool=None, # Show the number of the batch while an epoch runs, and wipe it out again; `None`: where the output is a terminal
+        live:bool=None, # Show a bar while an epoch runs, and wipe it out again; `None`: where the output is a terminal
     ):
         self.live = sys.stdout.isatty() if live is None else live
 
@@ -49,7 +49,8 @@ class LogCallback(Callback):
         "Say where training is, a few times a second"
         if not (self.live and self.training) or time.perf_counter()-self.said < .2: return
         self.said = time.perf_counter()
-        print(f'\repoch {self.epoch+1}/{self.n_epoch}, batch {self.iter+1}/{self.n_iter}', end='', flush=True)
+        done = 30*(self.iter+1)//self.n_iter
+        print(f'\repoch {self.epoch+1}/{self.n_epoch} |{done*"█"}{(30-done)*" "}| batch {self.iter+1}/{self.n_iter}', end='', flush=True)
 
     def write(self, values):
         "Print what the recorder has of an epoch, without the accuracies of single tasks"
