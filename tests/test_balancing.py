@@ -136,7 +136,7 @@ class TestLossBalancing:
         assert start == 2 and torch.equal(again.loss_balancing.weights, whole.loss_balancing.weights)
 
     @pytest.mark.parametrize('kw, said', [(dict(by='famo'), 'known: uncertainty, dwa'),
-                                          (dict(lr=0), 'expected lr and temperature above 0')])
+                                          (dict(lr=0), 'expected lr to be a number above 0')])
     def test_says_what_is_wrong(self, kw, said):
         with pytest.raises(ValueError, match=said): LossBalancing(**kw)
 
@@ -169,3 +169,28 @@ class TestSurgery:
                                           (dict(aggregator=len, batches=1), 'at least two')])
     def test_says_what_is_wrong(self, kw, said):
         with pytest.raises(ValueError, match=said): GradientSurgery(**kw)
+
+
+class TestWhatMakesNoSense:
+    @pytest.mark.parametrize('kwargs', [dict(lr='x'), dict(lr=float('inf')), dict(lr=0), dict(temperature=float('nan'))])
+    def test_no_number_above_0_is_refused(self, kwargs):
+        with pytest.raises(ValueError, match='number above 0'): LossBalancing(**kwargs)
+
+    def test_weights_before_a_fit_ask_for_one(self):
+        learn = quiet_learner(cbs=LossBalancing())
+        with pytest.raises(ValueError, match='expected a fit'): print(learn.loss_balancing.weights)
+
+    @pytest.mark.parametrize('log_var,means', [(torch.zeros(5), torch.zeros(0, 5)), (torch.full((2,), torch.nan), torch.zeros(0, 2)),
+                                               (torch.full((2,), -1e30), torch.zeros(0, 2)), (torch.zeros(2), torch.zeros(2, 3)),
+                                               (torch.zeros(2), torch.full((2, 2), torch.inf))])
+    def test_a_damaged_state_is_refused(self, log_var, means):
+        learn = quiet_learner(cbs=LossBalancing())
+        cb = learn.loss_balancing
+        cb.before_fit()
+        with pytest.raises(ValueError, match='of 2 tasks'): cb.load_state_dict(dict(log_var=log_var, means=means))
+        cb.load_state_dict(dict(log_var=torch.zeros(2, dtype=torch.long), means=torch.zeros(0, 2)))
+        cb.log_var[0] -= .1 # floating point whatever the file holds
+
+    @pytest.mark.parametrize('given', [5, ['waves'], dict(waves=1e300)])
+    def test_task_weights_that_are_none(self, given):
+        with pytest.raises(ValueError, match='task_weights: expected'): quiet_learner(task_weights=given)

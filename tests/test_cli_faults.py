@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tsai_mtcs.all
+from helpers import quiet_learner
+from safetensors.torch import load_file
+from tsai_mtcs import exporting
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_files import read_series
 from tsai_mtcs.cli_run import SETTINGS, read_run
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.lock import locked
+from tsai_mtcs.pretrained import read_header, save_file
 from tsai_mtcs.test_utils import write_archive
 
 TRAIN = 'train --archive archive --tasks waves,machine --epochs 1 --bs 16 --out run'
@@ -216,3 +221,51 @@ def test_text_as_it_comes(here, name, content, X):
 def test_files_that_are_none(here):
     with pytest.raises(FileNotFoundError, match='found a folder'): read_series('archive')
     with pytest.raises(FileNotFoundError, match='found none'): read_series('nothing.csv')
+
+def test_a_run_goes_on_with_its_own_settings(here, refused):
+    assert main(TRAIN.split()) == 0
+    refused('train --resume --epochs 77 --out run', 'epochs 77', '--overwrite')
+    refused('train --resume --recipe paper --out run', 'sharing paper')
+    assert main(f'{TRAIN} --resume'.split()) == 0 # the same ones may be repeated
+
+def test_a_folder_of_others_says_what_it_makes_us_read(here, capsys):
+    assert main(TRAIN.split()) == 0
+    shutil.copytree('archive', 'elsewhere')
+    Path('run/run.json').write_text(json.dumps(read_run('run') | dict(archive=str(here/'elsewhere'))))
+    capsys.readouterr()
+    assert main(['evaluate','run','--json']) == 0
+    said = capsys.readouterr()
+    assert said.err == f"Data sets, as run/run.json says: archive {here/'elsewhere'}\n" and json.loads(said.out)
+    assert main(['evaluate','run','--quiet']) == 0 and not capsys.readouterr().err
+    assert main(['groups','run']) == 0 and 'elsewhere' in capsys.readouterr().err
+    assert main(['train','--resume','--out','run']) == 0 and 'elsewhere' in capsys.readouterr().err
+
+@pytest.mark.parametrize('name,content', [
+    ('results.csv','a,b\n1,2\n'), ('results.csv','task,svm\nx,\xff\n'), ('results.csv','task,svm\nx,1,2\n'),
+    ('results.csv','task,svm\nx,y\n'), ('history.csv','a\n'+'x'*200_000), ('encoder',[1]), ('head',None), ('tasks',[dict(name='x')]),
+    ('tasks',[dict(name='x', vars=1, len=2, labels=3)]), ('head',dict(feats='x')), ('head',dict(feats=[1]))])
+def test_info_of_a_folder_that_was_written_to_do_harm(here, refused, name, content):
+    quiet_learner().model.save_pretrained('run')
+    if name.endswith('csv'): Path(f'run/{name}').write_bytes(content.encode('latin-1'))
+    else:
+        path = Path('run/model.safetensors')
+        save_file(path, json.dumps(json.loads(read_header(path).text) | {name:content}), load_file(path))
+    refused('info run')
+
+def test_no_command_sends_what_a_file_holds_to_the_terminal(here, capsys):
+    assert main(TRAIN.split()) == 0
+    Path('run/run.json').write_text(json.dumps(read_run('run') | dict(archive='\x1b]0;owned\x07\x1b[2J')))
+    for line in (['info','run'], ['evaluate','run']):
+        main(line)
+        said = capsys.readouterr()
+        assert 'owned' in said.out+said.err and not {'\x1b','\x07'} & {*said.out,*said.err}
+
+def test_an_export_that_fails_leaves_the_file_that_was_there(here, refused, monkeypatch):
+    quiet_learner().model.save_pretrained('run')
+    Path('folder.pt2').mkdir()
+    refused('export run --pt2 folder.pt2', 'found the folder')
+    Path('mine.pt2').write_text('what was there')
+    def differs(*args): raise ValueError("the program's probabilities differ")
+    monkeypatch.setattr(exporting, 'check_pt2', differs)
+    refused('export run --pt2 mine.pt2', 'differ')
+    assert Path('mine.pt2').read_text() == 'what was there' and not list(here.glob('.*'))

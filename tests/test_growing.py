@@ -238,3 +238,14 @@ class TestLearner:
         held = len(learn.dls.valid.dataset.rows[0])
         learn.update(synth_task('waves', dict(sine='sine', square='square'), n=24, seed=9))
         assert len(learn.dls.valid.dataset.rows[0]) == held and not learn.dls.monitors_test
+
+@pytest.mark.parametrize('f', [lambda o: o.update('waves'), lambda o: o.add_task('pump'), lambda o: add_task(o.model, None)])
+def test_what_is_no_task_is_refused(f):
+    with pytest.raises(ValueError, match='expected a task, found a'): f(quiet_learner())
+
+@pytest.mark.parametrize('strength', [-1, float('nan'), 'x'])
+def test_a_strength_that_is_none_is_refused(strength):
+    learn = quiet_learner()
+    new = synth_task('pump', dict(a='sine', b='fast'))
+    for f in (lambda: learn.add_task(new, strength), lambda: learn.fit_heads(strength)):
+        with pytest.raises(ValueError, match='strength of at least 0'): f()

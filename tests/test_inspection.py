@@ -236,3 +236,23 @@ def test_an_exported_learner_predicts_as_before(tmp_path):
     learn.path = tmp_path
     learn.export('x.pkl')
     assert (tmp_path/'x.pkl').exists()
+
+
+class TestWhatMakesNoSense:
+    @pytest.mark.parametrize('f', [
+        lambda o: o.top_losses('waves', -1), lambda o: o.top_losses('waves', 2.5), lambda o: o.plot_top_losses('waves', 0),
+        lambda o: o.occlusion('waves', window=2.5), lambda o: o.occlusion('waves', window=0), lambda o: o.occlusion('waves', max_rows=-1)])
+    def test_numbers_that_are_no_counts(self, trained, f):
+        with pytest.raises(ValueError, match='whole number of at least 1'): f(trained)
+
+    @pytest.mark.parametrize('n', [0, 1, 2.5])
+    def test_folds(self, trained, n):
+        with pytest.raises(ValueError, match='n_folds to be a whole number of at least 2'): trained.who_helps_whom(n_folds=n)
+
+    def test_more_folds_than_rows_are_as_many_as_rows(self):
+        learn = quiet_learner(dls=MultiTaskDataLoaders.from_tasks([random_task('p'), random_task('q', seed=1)], device='cpu', bs=8))
+        assert learn.who_helps_whom(n_folds=10**6).equals(learn.who_helps_whom(n_folds=6)) # of six rows a label
+
+    def test_a_record_before_training(self):
+        for f in (quiet_learner().best_epochs, quiet_learner().plot_training):
+            with pytest.raises(ValueError, match='fit the learner first'): f()

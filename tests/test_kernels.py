@@ -15,6 +15,7 @@ from tsai_mtcs.encoders import encoder_from_config
 from tsai_mtcs.hydra_features import hydra_features
 from tsai_mtcs.kernel_features import TAPS, dilations, rocket_features
 from tsai_mtcs.kernels import HydraPart, RocketPart, held
+from tsai_mtcs.lengths import common_steps
 
 ALL = 'multirocket','hydra'
 
@@ -272,3 +273,20 @@ def test_a_file_can_not_ask_for_signals_of_a_million_variables():
     config = dict(arch='KernelEncoder', vars=list(range(16321,16385)), parts=['hydra'], n_kernels=None, seed=0, steps=None)
     with pytest.raises(ValueError, match='vars='): encoder_from_config(config)
     encoder_from_config({**config, 'vars':[1,1000]})
+
+
+@pytest.mark.parametrize('kwargs', [dict(steps=-1), dict(steps=3.5), dict(steps=True), dict(steps=10**9), dict(steps='x'),
+                                    dict(n_kernels=0), dict(n_kernels=3.7), dict(seed=-1), dict(seed='a'), dict(vars=0),
+                                    dict(vars=[]), dict(vars='1')])
+def test_sizes_that_a_saved_model_could_not_have_are_refused(kwargs):
+    with pytest.raises(ValueError, match='is not a size that KernelEncoder takes'): KernelEncoder(**kwargs)
+
+def test_numbers_of_numpy_are_sizes():
+    config = KernelEncoder(np.int64(1), 'minirocket', np.int64(84), np.int64(3), np.int64(20)).config
+    assert config == KernelEncoder(1, 'minirocket', 84, 3, 20).config and {type(o) for o in config['vars']} == {int}
+
+def test_unknown_parts_of_any_type():
+    with pytest.raises(ValueError, match='expected parts of'): KernelEncoder(parts=[['hydra']])
+
+def test_lengths_beyond_what_a_file_may_hold_are_left_alone():
+    assert common_steps([10**7, 1.5*10**7]) == 0 and common_steps([20, 30]) == 25

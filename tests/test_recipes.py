@@ -83,3 +83,7 @@ def test_the_command_line_has_the_same(name):
     assert run_recipe(run) == RECIPES[name]
     run = settings_of(make_parser().parse_args(['train','--out','run','--recipe',name,'--epochs','7','--sharing','none']))
     assert run_recipe(run) == replace(RECIPES[name], epochs=7, sharing=None)
+
+@pytest.mark.parametrize('recipe', ['nope', None, [], {}])
+def test_an_unknown_recipe_is_refused(recipe):
+    with pytest.raises(ValueError, match='there is no recipe'): make_dls(recipe)

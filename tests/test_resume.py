@@ -284,3 +284,33 @@ def test_looking_at_a_learner_leaves_the_checkpoint_of_its_fit(tmp_path):
     assert path.read_bytes() == before and len(read_history(path)) == 2
     learn.fit_heads()
     assert learn.opt is None and len(learn.get_preds()[0])
+
+@pytest.mark.parametrize('name,value', [('lr', None), ('lr', [1e-3]), ('lr', float('nan')), ('lr', 1e300), ('lr', -1.), ('lr', True),
+                                        ('betas', .9), ('betas', (.9,.9,.9)), ('betas', (.9,None)), ('eps', 'x'), ('amsgrad', True),
+                                        ('capturable', True), ('fused', 1)])
+def test_settings_of_an_optimizer_that_are_damaged_are_refused_before_training(tmp_path, interrupted_once, name, value):
+    state = read_checkpoint(interrupted_once)
+    state['opt']['param_groups'][0][name] = value
+    write_state(tmp_path/'bad.pt', state)
+    learn = quiet_learner()
+    before = weights(learn.model)
+    with pytest.raises(ValueError, match=f"optimizer's {name} to be like"): learn.resume(tmp_path/'bad.pt')
+    assert same(before, weights(learn.model))
+    learn.fit(1) # with an optimizer of its own
+
+@pytest.mark.parametrize('name', ['lr','betas','eps']) # for others PyTorch has a default
+def test_settings_of_an_optimizer_that_are_missing_are_refused_before_training(tmp_path, interrupted_once, name):
+    state = read_checkpoint(interrupted_once)
+    del state['opt']['param_groups'][0][name]
+    write_state(tmp_path/'bad.pt', state)
+    with pytest.raises(ValueError, match=f"optimizer's {name} to be like"): quiet_learner().resume(tmp_path/'bad.pt')
+
+@pytest.fixture(scope='module')
+def interrupted_once(tmp_path_factory):
+    "A checkpoint of the first of two epochs"
+    path,learn = tmp_path_factory.mktemp('settings')/'c.pt',quiet_learner()
+    class Stop(Callback):
+        order = 90
+        def after_epoch(self): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=[Checkpoint(path), Stop()])
+    return path

@@ -99,7 +99,7 @@ def check_config(
     name,sizes = _sizes_of(config.pop('arch', 'TS2VecEncoder'))
     for key,value in config.items():
         if key not in sizes: raise ValueError(f"a file can't set {reprlib.repr(key)} of {name}; known: {', '.join(sizes)}")
-        if not sizes[key](value): raise ValueError(f"{key}={reprlib.repr(value)} is not a size that {name} takes from a file")
+        if not sizes[key](value): raise ValueError(f"{key}={reprlib.repr(value)} is not a size that {name} takes")
     missing = (set(sizes) if name in OWN_SIZES else {'shapes'})-set(config)
     if missing: raise ValueError(f"expected {', '.join(sorted(missing))} of {name}, found none")
     return name,config

@@ -19,9 +19,9 @@ from .cli_folder import begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
 from .cli_page import write_page
-from .cli_run import (SETTINGS, check_sources, check_unchanged, encoder_of, load_tasks, read_run, recipe_settings, run_recipe,
-                               settings_of, write_text)
-from .cli_tables import json_text, text_table
+from .cli_run import (SETTINGS, check_sources, encoder_of, load_tasks, read_run, recipe_settings, resumed_run, run_recipe,
+                      say_sources, settings_of, write_text)
+from .cli_tables import json_text, one_line, text_table
 from .cli_use import use_commands
 from .files import write_whole
 from .headers import read_description
@@ -46,10 +46,10 @@ def train(args):
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
-    run = read_run(folder) if args.resume else settings_of(args)
-    if args.resume: check_unchanged(run, args)
+    run = resumed_run(folder, args) if args.resume else settings_of(args)
     check_sources(run['tasks'], run['archive'], run['data'])
     rank = _rank()
+    if args.resume and not rank and not getattr(args, 'quiet', False): say_sources(run, folder)
     with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
         if not (args.resume or args.overwrite): check_free(folder)
         from tsai_mtcs.callback.log import log_lines # here, for a folder that is taken is told without it
@@ -86,9 +86,11 @@ def _picture_run(learn, folder):
         with write_whole(folder/f'{name}.png') as f: fig.savefig(f, format='png', dpi=150)
 
 # %% ../nbs/30_cli.ipynb #b544b875
-def _trained_learner(folder):
+def _trained_learner(folder, quiet=False):
     "The learner of a run, with the weights of its saved model"
     run,_ = read_run(folder),read_description(folder) # both are there, before anything is imported to use them
+    check_sources(run['tasks'], run['archive'], run['data'])
+    if not quiet: say_sources(run, folder)
     from tsai_mtcs.all import MTCSModel, MultiHead
     model = MTCSModel.from_pretrained(folder)
     learn = _make_learner(run, folder)
@@ -106,7 +108,7 @@ def _trained_learner(folder):
 def evaluate(args):
     "Score every task of a run on its test split, by its head and by a classifier on frozen embeddings"
     folder = Path(args.folder)
-    learn = _trained_learner(folder)
+    learn = _trained_learner(folder, getattr(args, 'quiet', False))
     from tsai_mtcs.all import results_table
     with learn.no_bar():
         table = results_table({'heads':learn.validate_tasks(), args.classifier:learn.evaluate(args.classifier, n_jobs=args.n_jobs)})
@@ -189,8 +191,8 @@ def make_parser():
     add('--out', required=True, help='folder to keep the run in')
     add('--resume', action='store_true', help='continue the run in --out after its last whole epoch, with its own settings')
     add('--overwrite', action='store_true', help='replace a run that --out holds')
-    add('--recipe', default='default', choices=tuple(RECIPES),
-        help="settings under one word, for those below that are left out; paper: as the paper prints them")
+    add('--recipe', choices=tuple(RECIPES),
+        help="settings under one word, for those below that are left out (default: default); paper: as the paper prints them")
     for name,(default,text,*_) in SETTINGS.items():
         add('--'+name.replace('_','-'), type=str if default is None else type(default),
             help=text+('' if default is None else f' (default: {default}{_printed(name)})'))
@@ -231,5 +233,5 @@ def main(
     except (ValueError, OSError, ImportError) as e: code,text = 2,str(e)
     except KeyboardInterrupt as e: code,text = 130,str(e) or 'stopped'
     else: return 0
-    print('mtcs:', ' '.join(text.split()), file=sys.stderr)
+    print('mtcs:', one_line(text), file=sys.stderr)
     return code

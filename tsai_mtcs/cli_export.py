@@ -7,8 +7,10 @@ __all__ = ['export', 'export_command']
 
 # %% ../nbs/30h_cli_export.ipynb #25a64446
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .cli_use import check_task
+from .files import write_whole
 from .headers import read_description
 
 # %% ../nbs/30h_cli_export.ipynb #087ddf98
@@ -18,17 +20,17 @@ def export(args):
     if not files: raise ValueError("expected a file to write, --onnx FILE or --pt2 FILE, found none")
     for kind,file in files.items():
         if Path(file).suffix != f'.{kind}': raise ValueError(f"expected a .{kind} file for --{kind}, found {file}")
+        if Path(file).is_dir(): raise ValueError(f"expected a file to write, found the folder {file}; name another one")
     read_description(args.folder) if args.task is None else check_task(args.folder, args.task)
     from tsai_mtcs import exporting
     from tsai_mtcs.model import MTCSModel
     model = MTCSModel.from_pretrained(args.folder)
     for kind,file in files.items():
         write,check = (getattr(exporting, f'{o}_{kind}') for o in ('export','check'))
-        write(model, file, args.task)
-        try: worst = check(model, file, args.task)
-        except ValueError:
-            Path(file).unlink()
-            raise
+        with TemporaryDirectory() as folder: # what the file held so far stays until the program is checked
+            made = write(model, Path(folder)/Path(file).name, args.task)
+            worst = check(model, made, args.task)
+            with write_whole(file) as f: f.write(made.read_bytes())
         how = "not compared with the model: onnxruntime isn't installed" if worst is None else \
             f"its probabilities differ from the model's by up to {worst:.0e}"
         print(f"{file}: {Path(file).stat().st_size/1e6:.1f} MB; {how}")

@@ -18,8 +18,15 @@ def describe(
     folder, # Folder of a run, or of a saved model
 )->dict: # Of JSON's types; `run`, `epochs` and the accuracies are `None` where nobody has written them
     "What a folder holds: tasks, encoder, size, settings, epochs trained, accuracies"
-    folder = Path(folder)
+    try: return _described(Path(folder))
+    except (LookupError, TypeError, AttributeError) as e: # files that nobody of ours wrote
+        raise ValueError(f"{folder}: expected a saved model with the tables of its run, found other content ({type(e).__name__}: {e}); "
+                         "take another copy") from None
+
+def _described(folder):
     model = read_description(folder)
+    numbers = [model['head']['feats'], *(o[size] for o in model['tasks'] for size in ('vars','len'))]
+    if not all(type(o) is int for o in numbers): raise TypeError("expected feats, vars and len to be whole numbers")
     file,encoder = folder/'model.safetensors',model['encoder']
     accuracy = {o.pop('task'): {k: float(v) for k,v in o.items() if v} for o in _csv(folder/'results.csv')}
     history = _csv(folder/'history.csv')
@@ -34,7 +41,9 @@ def describe(
 def _csv(path):
     "The lines of a table as dicts; none where there is no table"
     if not path.is_file(): return []
-    with path.open(newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
+    try:
+        with path.open(newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
+    except (csv.Error, UnicodeDecodeError) as e: raise ValueError(f"{path}: expected a table ({e}); delete the file") from None
 
 # %% ../nbs/30f_cli_info.ipynb #c2ac9d14
 def info(args):

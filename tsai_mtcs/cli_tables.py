@@ -13,8 +13,8 @@ def screen_width()->int:
     "Columns of the terminal; 80 where there is none, or as many as `COLUMNS` says"
     return shutil.get_terminal_size((80, 24)).columns
 
-def wrapped(text): return textwrap.fill(text, screen_width(), subsequent_indent='  ', break_on_hyphens=False)
-def one_line(text): return ' '.join(str(text).split())
+def wrapped(text): return textwrap.fill(one_line(text), screen_width(), subsequent_indent='  ', break_on_hyphens=False)
+def one_line(text): return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in ' '.join(str(text).split()))
 def cut(text, width): return text if len(text) <= width else text[:max(width-1, 0)]+'…'
 
 # %% ../nbs/30e_cli_tables.ipynb #13ef519f

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .checks import check_strength
 from .heads import MultiHead, members_of, pull_together
 from .labels import LabelSpace, task_prior
 from .ridge import Rows
@@ -76,9 +77,8 @@ def solve_heads(
     **kwargs, # `share_heads`'s: `strength`, `n_folds`, `seed`, `progress`
 )->tuple: # A `MultiHead` on the raw embedding, whose logits are those of probabilities, and the `SharedHeads`
     "Heads of all tasks in closed form; the model keeps its own"
-    space,strength = model.space,kwargs.get('strength')
-    if strength is not None and not 0 <= strength < np.inf:
-        raise ValueError(f"expected a strength of at least 0, or None to have it chosen, found {strength}")
+    space = model.space
+    check_strength(kwargs.get('strength'))
     known = dict(same=label_pairs(same, space), never=label_pairs(never, space), prior=task_prior(prior, space))
     rows,(centre,scale) = training_rows(model, ds, class_weights, bf16)
     found = share_heads(rows, **known, **kwargs)

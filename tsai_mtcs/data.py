@@ -21,7 +21,7 @@ from .own_labels import as_labels
 from .recipes import Recipe, as_recipe
 from .schedules import batch_counts, schedule_of
 from .series import TaskWarning
-from .tasks import Task, hold_out
+from .tasks import Task, check_task, hold_out
 
 # %% ../nbs/03_data.ipynb #e8530a6c
 SPLITS = ('train','valid','test')
@@ -139,8 +139,7 @@ def _as_tasks(tasks):
     "The tasks as a list; `ValueError` for anything that is not a task"
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     if not tasks: raise ValueError("expected at least one task, found none")
-    wrong = next((o for o in tasks if not isinstance(o, Task)), None)
-    if wrong is not None: raise ValueError(f"expected tasks, found a {type(wrong).__name__}; make them with Task(name, X, y, splits)")
+    for o in tasks: check_task(o)
     return tasks
 
 def _codes(y, spec, n):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
+from .checks import check_strength
 from .closed_form import LARGE
 from .data import MultiTaskDataLoaders
 from .datasets import MultiTaskDataset, SeriesStore, stored
@@ -24,7 +25,7 @@ from .model import MTCSModel
 from .own_labels import in_order
 from .ridge import Ridge, Rows
 from .shared_heads import NEAR
-from .tasks import Task
+from .tasks import Task, check_task
 
 # %% ../nbs/33_growing.ipynb #3b21397b
 @dataclass
@@ -93,6 +94,7 @@ def solve_new(
     scale = (rows.X-centre).square().mean().sqrt().clamp(min=1e-12)
     rows = replace(rows, X=(rows.X-centre)/scale)
     directions = torch.cat([o.directions*scale for o in related]).T if related else None
+    check_strength(strength)
     if not related: strength = 0.
     if strength is None: best = _choose(rows, directions)
     else: best = _Drawn(rows, directions, strength)
@@ -134,6 +136,7 @@ def add_task(
     strength:float=None, # How strongly to draw on related heads; 0: not at all; `None`: chosen on the new rows
 )->MTCSModel: # The model with the additional task; it has the same encoder, not a copy
     "Learn a new data set on a frozen encoder, in seconds; `ValueError` for a known name and for series that the encoder can't take"
+    check_task(task)
     if task.name in model.space.names:
         raise ValueError(f"the model has a task '{task.name}' already; `update_task` learns new rows of it, or give the new one another "
                          f"name")
@@ -174,6 +177,7 @@ def update_task(
     strength:float=None, # See `add_task`
 )->MTCSModel: # The model with a new head for the task; a label that has no new rows keeps its own
     "Learn new rows and new labels of a known task; the new head draws on the old one"
+    check_task(task)
     old = model.space.specs[model.space.task(task.name)]
     rows = _new_rows(model, task, replace(old, labels=task.labels))
     known = known_tasks(model, rows)

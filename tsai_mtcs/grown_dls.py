@@ -12,7 +12,7 @@ import torch
 from .data import MultiTaskDataLoaders
 from .datasets import MultiTaskDataset, SeriesStore, stored
 from .labels import LabelSpace
-from .tasks import Task
+from .tasks import Task, check_task
 
 # %% ../nbs/33a_grown_dls.ipynb #2cd41cbd
 def with_old_rows(
@@ -20,6 +20,7 @@ def with_old_rows(
     task:Task, # New rows of it
 )->Task: # Both, each row in the split that it was in; old rows of unknown labels are left out
     "The rows that loaders have of a task, and new ones"
+    check_task(task)
     k = dls.space.task(task.name)
     store,offset = dls.train_ds.store,dls.space.offsets[k]
     parts = [np.asarray(o.dataset.rows[k]) for o in dls.loaders]

@@ -27,7 +27,7 @@ def held_out_right(
     folds = [fold_numbers(o, n_folds, seed).to(o.y.device) for o in rows]
     task = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
     right = np.zeros((1+len(rows), len(rows)))
-    for fold in progress(range(n_folds)):
+    for fold in progress(range(1+max(int(f.max()) for f in folds))): # the others hold nothing out
         kept,held = ([o.part((f == fold) == out) for o,f in zip(rows, folds)] for out in (False,True))
         for i in range(1+len(rows)):
             ks = [k for k in range(len(rows)) if k != i-1]

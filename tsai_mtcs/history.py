@@ -17,7 +17,10 @@ def history_frame(
     recorder, # fastai's `Recorder` after a fit
 )->pd.DataFrame: # A row an epoch: losses and metrics
     "The losses and metrics of a fit, as `read_history` reads them from a checkpoint"
-    return pd.DataFrame(map(list, recorder.values), columns=list(recorder.metric_names)[1:-1])
+    values = getattr(recorder, 'values', None)
+    if not values: raise ValueError("expected the record of at least one epoch, found none; fit the learner first, or read one from a "
+                                    "checkpoint: read_history(path)")
+    return pd.DataFrame(map(list, values), columns=list(recorder.metric_names)[1:-1])
 
 # %% ../nbs/09a_history.ipynb #bestep01
 def best_epochs(

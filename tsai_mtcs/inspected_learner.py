@@ -9,6 +9,7 @@ __all__ = ['InspectedLearner']
 import torch
 
 from .callback.sharing import MTCSLoss
+from .checks import check_count
 from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
 from .history import best_epochs, history_frame, plot_training
@@ -60,6 +61,7 @@ class InspectedLearner(EncoderLearner):
         split:str='test', # Split to look at
     ): # DataFrame, the largest loss first: row (of the task's `X`), label, predicted, probability, loss
         "The rows of a task that are got wrong most surely, see `losses_frame`"
+        if k is not None: check_count(k, 'k')
         ds,codes,probs = self._answers(task, split)
         return losses_frame(ds, task, codes, probs).head(len(codes) if k is None else k)
 

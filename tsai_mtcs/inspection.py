@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay, precision_recall_fscore_support
 
+from .checks import check_count
 from .history import name_lines
 from .showing import show_series
 
@@ -108,6 +109,7 @@ def occlusion_frame(
 )->pd.DataFrame: # Columns variable (its number, or 'all'), start, stop, and what covering adds: loss, and accuracy
     "How much loss and accuracy change when a part of every series is covered"
     if by not in BY: raise ValueError(f"expected to cover {', '.join(map(repr, BY[:-1]))} or '{BY[-1]}', found {by!r}")
+    check_count(max_rows, 'max_rows')
     ds = ds.only(task).need_rows()
     k = ds.space.task(task)
     rows = np.sort(np.random.default_rng(seed).permutation(len(ds.rows[k]))[:max_rows])
@@ -122,7 +124,9 @@ def occlusion_frame(
 
 def _parts(vars, steps, by, window):
     "Variable, first step and end of each part to cover"
-    if window is not None and not 1 <= window <= steps: raise ValueError(f"expected a window of 1 to {steps} steps, found {window}")
+    if window is not None:
+        check_count(window, 'window')
+        if window > steps: raise ValueError(f"expected a window of 1 to {steps} steps, found {window}")
     window = window or max(1, steps//12)
     windows = [(0,steps)] if by == 'variable' else [(i, min(i+window, steps)) for i in range(0, steps, window)]
     return [(v, *w) for v in (['all'] if by == 'time' else range(vars)) for w in windows]

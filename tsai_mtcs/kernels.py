@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
+from .archs import check_config
 from .hydra_features import hydra_features
 from .kernel_features import PAIR, dilations, kernel_output, rocket_features
 from .lengths import MOST_STEPS, common_steps, held, resampled
@@ -137,6 +138,8 @@ PARTS = dict(minirocket=_minirocket, multirocket=_multirocket, hydra=_hydra)
 # %% ../nbs/04b_kernels.ipynb #747e480c
 _LEAST = .01 # deviation of a feature
 
+def _number(o): return o.item() if hasattr(o, 'item') else o # of NumPy
+
 class KernelEncoder(nn.Module):
     "Random convolution kernels as an encoder for tasks of any length and number of variables; `fit_rows` before use"
     def __init__(self,
@@ -147,10 +150,13 @@ class KernelEncoder(nn.Module):
         steps:int=None, # Steps that series of half to twice as many are resampled to; 0: none are; `None`: `fit_rows` decides
     ):
         super().__init__()
-        vars,parts = sorted({vars} if isinstance(vars, int) else set(vars)),[parts] if isinstance(parts, str) else list(parts)
-        unknown = [o for o in parts if o not in PARTS]
+        vars = sorted({_number(o) for o in ([vars] if np.isscalar(vars) else vars)})
+        parts = [parts] if isinstance(parts, str) else list(parts)
+        unknown = [o for o in parts if not isinstance(o, str) or o not in PARTS]
         if unknown or not parts: raise ValueError(f"expected parts of {', '.join(PARTS)}, found {', '.join(map(repr, unknown)) or 'none'}")
+        n_kernels,seed,steps = map(_number, (n_kernels,seed,steps))
         self.config = dict(arch='KernelEncoder', vars=vars, parts=parts, n_kernels=n_kernels, seed=seed, steps=steps)
+        check_config(self.config)
         gen = torch.Generator().manual_seed(seed)
         self.vars,self.seed,self.parts = vars,seed,nn.ModuleList(p for o in parts for p in PARTS[o](vars, gen, n_kernels))
         self.feats = sum(o.feats for o in self.parts)

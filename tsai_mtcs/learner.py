@@ -119,7 +119,6 @@ class MTCSLearner(InspectedLearner):
         strength:float=None, # How strongly to draw on the task's old head and on related ones; `None`: chosen on the rows
     )->'MTCSLearner': # This learner
         "Learn more rows and labels of a known task, beside those that the loaders have; see `update_task`"
-        self.model.space.task(task.name)
         whole = with_old_rows(self.dls, task)
         model = update_task(self.model, whole, strength)
         return self._take(model, dls_within(self.dls, model.space, whole))

@@ -30,7 +30,8 @@ def common_steps(
     lens, # Steps of a typical series of each task
 )->int: # 0: none
     "The length at which tasks are compared: the median, where lengths differ by less than twofold, as where sites measure at other rates"
-    return int(np.median(lens)) if min(lens) < max(lens) < 2*min(lens) else 0
+    steps = int(np.median(lens))
+    return steps if min(lens) < max(lens) < 2*min(lens) and steps <= MOST_STEPS else 0
 
 def resampled(
     x:Tensor, # `(bs, vars, len)`, without NaN

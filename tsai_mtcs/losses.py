@@ -96,6 +96,7 @@ def label_weights(
         block = slice(*space.offsets[k:k+2])
         if class_weights: weight[block] = _balanced(torch.from_numpy(ds.targets(k)-block.start), block.stop-block.start)
         weight[block] *= task
+    if not weight.isfinite().all(): raise ValueError(f"task_weights: expected weights that 32-bit numbers hold, found {task_weights}")
     return weight
 
 def _balanced(codes, n):

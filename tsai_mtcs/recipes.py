@@ -30,6 +30,7 @@ def as_recipe(
 )->Recipe:
     "A recipe by its name, with the settings that are given; `ValueError` for an unknown name"
     if not isinstance(recipe, Recipe):
-        if recipe not in RECIPES: raise ValueError(f"there is no recipe {recipe!r}; known: {', '.join(RECIPES)}, or a `Recipe` of your own")
+        if not isinstance(recipe, str) or recipe not in RECIPES:
+            raise ValueError(f"there is no recipe {recipe!r}; known: {', '.join(RECIPES)}, or a `Recipe` of your own")
         recipe = RECIPES[recipe]
     return replace(recipe, **{k: v for k,v in given.items() if v is not None})

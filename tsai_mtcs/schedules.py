@@ -7,6 +7,7 @@ __all__ = ['SCHEDULES', 'batch_counts', 'epoch_plan', 'schedule_of', 'weights_of
 
 # %% ../nbs/02a_schedules.ipynb #c0773064
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
@@ -81,6 +82,7 @@ def weights_of(
     what:str, # What they are for
 )->tuple: # `(tasks,)`, 1 for a task that isn't named
     "Weights in the order of the tasks; `ValueError` for unknown tasks, and for what are no weights"
+    if not isinstance(weights, Mapping): raise ValueError(f"{what}: expected weights {{task: weight}}, found {weights!r}")
     unknown = [o for o in weights if o not in names]
     if unknown: raise ValueError(f"{what}: there is no task {unknown[0]!r}; known: {', '.join(names)}")
     wrong = {k: v for k,v in weights.items() if not (isinstance(v, Real) and 0 <= v < math.inf)}

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_count
 from .matching import components, cut_groups, group_tree, related_tasks, relevance, task_distance
 from .ridge import Ridge, Rows, best_temperature
 from .solve import Coupling
@@ -64,7 +65,8 @@ def fold_numbers(
     n:int, # Number of folds
     seed:int, # Seed of the division
 )->Tensor: # `(n,)` the fold in which each row is held out; -1: never, as a label's only row
-    "Stratified folds; the same for tasks that have the same sequence of labels, whatever these are called"
+    "Stratified folds, the same for tasks that have the same sequence of labels, whatever these are called; `ValueError` for less than two"
+    check_count(n, 'n_folds', 2)
     fold,y,gen = torch.full((len(rows.y),), -1),rows.y.cpu(),torch.Generator().manual_seed(seed)
     for o in dict.fromkeys(y.tolist()):
         at = torch.nonzero(y == o)[:,0]

@@ -6,6 +6,9 @@
 __all__ = ['BALANCE', 'dwa_weights', 'LossBalancing']
 
 # %% ../../nbs/08i_callback.balancing.ipynb #29e13eed
+import math
+from numbers import Real
+
 import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import num_distrib
@@ -33,9 +36,10 @@ class LossBalancing(Callback):
         temperature:float=2., # For 'dwa'
     ):
         if by not in BALANCE: raise ValueError(f"there is no balance by {by!r}; known: {', '.join(BALANCE)}")
-        if not (lr > 0 and temperature > 0):
-            raise ValueError(f"expected lr and temperature above 0, found {lr} and {temperature}")
+        for name,x in (('lr',lr), ('temperature',temperature)):
+            if not (isinstance(x, Real) and 0 < x < math.inf): raise ValueError(f"expected {name} to be a number above 0, found {x!r}")
         self.by,self.lr,self.temperature = by,lr,temperature
+        self.log_var = None # until a fit begins
 
     def before_fit(self):
         "Begin with weights of 1"
@@ -49,6 +53,7 @@ class LossBalancing(Callback):
     @property
     def weights(self):
         "`(tasks,)` what the loss of each task counts now"
+        if self.log_var is None: raise ValueError("expected a fit, which finds the weights, found none so far; call it first")
         if self.by == 'uncertainty': return (-self.log_var).exp()
         return dwa_weights(self.means[-1], self.means[-2], self.temperature) if len(self.means) > 1 else torch.ones(len(self.log_var))
 
@@ -73,4 +78,8 @@ class LossBalancing(Callback):
 
     def load_state_dict(self, state):
         "Continue from a checkpoint, after `before_fit`"
-        self.log_var,self.means = state['log_var'].clone(),list(state['means'])
+        log_var,means,n = state['log_var'].float(),state['means'].float(),len(self.log_var)
+        fits = log_var.shape == (n,) and means.shape in ((0,n), (1,n), (2,n))
+        if not (fits and means.isfinite().all() and (-log_var).exp().isfinite().all()):
+            raise ValueError(f"expected finite weights and mean losses of {n} tasks, found others")
+        self.log_var,self.means = log_var.clone(),list(means)

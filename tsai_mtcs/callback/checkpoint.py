@@ -182,9 +182,27 @@ class ContinueFit(Callback):
 # %% ../../nbs/11_callback.checkpoint.ipynb #ckgo0003
 def _load_opt(opt, state, model):
     "Load the state of an optimizer; PyTorch's move it to the device by themselves"
+    own = [dict(o) for o in _groups(opt)]
     opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
     for p,values in (opt.opt.state if isinstance(opt, OptimWrapper) else opt.state).items():
         for name,x in values.items(): _check_moment(p, name, x)
+    for known,found in zip(own, _groups(opt)):
+        for name,x in known.items(): _check_setting(name, x, found)
+
+def _groups(opt):
+    "The settings of each group of parameters, by name"
+    if not isinstance(opt, OptimWrapper): return opt.hypers
+    return [{k: v for k,v in o.items() if k != 'params'} for o in opt.opt.param_groups]
+
+def _check_setting(name, own, found):
+    "Raise `ValueError` for a setting that is of another kind than the optimizer's own; a number may differ, as schedules set it"
+    x = found.get(name)
+    if name not in found or not _like(x, own): raise ValueError(f"expected the optimizer's {name} to be like {own!r}, found {x!r}")
+
+def _like(x, own):
+    if isinstance(own, (tuple,list)): return type(x) is type(own) and len(x) == len(own) and all(map(_like, x, own))
+    if isinstance(own, (bool,str)) or own is None: return type(x) is type(own) and x == own
+    return isinstance(x, (int,float)) and not isinstance(x, bool) and 0 <= x < torch.finfo(torch.float32).max
 
 def _check_moment(p, name, x):
     "Raise `ValueError` for what an optimizer can't remember of a parameter: a finite number, for all of it, for each row or for each value"
@@ -209,6 +227,7 @@ def resume_fit(
         set_rng_state(state['rng'])
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as e:
         learn.model.load_state_dict(kept)
+        learn.opt = None # a fit makes a new one
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise ValueError(f"{path}: a checkpoint of another model or optimizer; "
                          f"make the learner with the same tasks and settings ({why})") from e
