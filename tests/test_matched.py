@@ -40,6 +40,13 @@ def test_namesakes_are_found_and_end_as_one_classifier(dealt):
     for o in set(names): torch.testing.assert_close(*[W[[i for i,n in enumerate(names) if n == o]][i] for i in (0,1)], rtol=0, atol=1e-6)
     assert dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[-1]))['matched'] == 9
 
+def test_a_validation_leaves_the_groups_of_the_fit(dealt):
+    learn = fitted(dealt)
+    before = learn.matched_sharing.groups.clone()
+    assert (before >= 0).any()
+    learn.validate(), learn.validate_tasks(), learn.get_preds()
+    assert torch.equal(before, learn.matched_sharing.groups) and learn.matched_sharing.matched() == (before >= 0).sum()
+
 def test_a_pull_of_0_is_training_without_the_callback(dealt):
     plain,off,on = (fitted(dealt, **kw) for kw in (dict(sharing=None), dict(pull=0.), {}))
     assert same(weights(plain.model), weights(off.model)) and not same(weights(plain.model), weights(on.model))

@@ -21,7 +21,7 @@ from ..shared_heads import THRESHOLDS, find_groups
 # %% ../../nbs/08h_callback.matched.ipynb #e6c7e4b3
 class MatchedSharing(Callback):
     "After each optimizer step, move the classifiers of labels that mean the same part of the way towards their mean"
-    run_valid = False
+    run_valid,fit_only = False,True # a validation leaves the groups as the fit has found them
     def __init__(self,
         pull:float=.5, # Fraction of the way to the mean that a classifier moves in a step: 0 shares nothing, 1 makes a group one classifier
         at=(.3,.6), # Fractions of the fit after which labels are matched
