@@ -14,6 +14,7 @@ from tsai_mtcs.data import MultiTaskDataLoaders
 RUN = """
 import sys
 import numpy as np
+import torch
 files = {'tasks.json':''}
 program = torch.export.load('waves.pt2', extra_files=files).module()
 with torch.no_grad(): np.save('probs.npy', program(torch.from_numpy(np.load('X.npy'))).numpy())
