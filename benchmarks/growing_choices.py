@@ -58,7 +58,7 @@ def settings(model, task):
     chance, most = (2/len(rows.y))**.5, max(o.evidence for o in known)
     single = not growing._judged(rows).any()
     for close, c, few in itertools.product(CLOSE, CHANCE, FEW if single else FEW[-2:-1]):
-        related = [o for o in known if o.evidence > max(evidence_needed(growing.NEAR, len(o.pairs[0]))+c*chance, close*most)]
+        related = [o for o in known if o.evidence > max(evidence_needed(growing.DISTANCE, len(o.pairs[0]))+c*chance, close*most)]
         key = (*(o.name for o in related), few)
         if key not in seen: seen[key] = scored(model, task, related, few)
         yield close, c, few, round(seen[key], 4), len(related), sum(o.name.startswith('own') for o in related)
