@@ -57,7 +57,7 @@ def test_a_task_says_what_is_wrong_with_its_data(x, y, splits, said):
 @pytest.mark.parametrize('tasks,said', [
     ([], 'expected at least one task, found none'),
     ([random_task('gait'), random_task('gait')], "found two tasks named 'gait'; give every task a name of its own"),
-    ([random_task('gait'), X], 'expected tasks, found a ndarray; make them with Task(name, X, y, splits)'),
+    ([random_task('gait'), X], 'expected a task, found a ndarray; make one: Task(name, X, y, splits)'),
 ])
 def test_loaders_say_what_is_wrong_with_tasks(tasks, said):
     with pytest.raises(ValueError) as e: loaders(tasks)

@@ -39,11 +39,11 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(capsys):
-    "A command that is refused in one line with these words"
+    "A command that is refused in one line with these words, after what it reads from where"
     def check(line, *said):
         capsys.readouterr()
         assert main(line.split() if isinstance(line, str) else line) == 2
-        err = capsys.readouterr().err
+        err = ''.join(o for o in capsys.readouterr().err.splitlines(True) if not o.startswith('Data sets, as '))
         assert err.startswith('mtcs: ') and err.count('\n') == 1 and all(o in err for o in said), err
     return check
 

@@ -194,7 +194,7 @@ class TestLearner:
         clf = quick().fit({o.name: rows(o, 'train') for o in tasks})
         again = MTCSClassifier.from_learner(clf.learn)
         assert np.array_equal(again.predict_proba(tasks[1].X, 'machine'), clf.predict_proba(tasks[1].X, 'machine'))
-        assert again.get_params()['arch_config'] == dict(parts=['minirocket'], n_kernels=84, seed=0)
+        assert again.get_params()['arch_config'] == dict(parts=['minirocket'], n_kernels=84, seed=0, steps=None)
         refit = clone(again).fit({o.name: rows(o, 'train') for o in tasks})
         assert np.array_equal(refit.predict_proba(tasks[1].X, 'machine'), clf.predict_proba(tasks[1].X, 'machine'))
 

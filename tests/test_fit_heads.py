@@ -196,15 +196,16 @@ def test_trained_heads_keep_half_of_the_say():
     learn = learner()
     learn.fit(1, 1e-2)
     W = learn.model.head.weight.detach().clone()
-    solved,found = solve_heads(learn.model, learn.dls.train_ds)
+    solved,found = solve_heads(learn.model, learn.dls.train_ds, strength=1.)
     assert (found.groups >= 0).all()
     mean = torch.stack([W[found.groups == g].mean(0) for g in found.groups])
     for _ in range(2):
-        learn.fit_heads()
+        learn.fit_heads(strength=1.)
         torch.testing.assert_close(learn.model.head.weight.detach(), (solved.weight+mean)/2)
         torch.testing.assert_close(learn.model.head.last.bias.detach(), solved.last.bias/2)
-    untrained = learner().fit_heads()
-    torch.testing.assert_close(untrained.model.head.weight, solve_heads(untrained.model, untrained.dls.train_ds)[0].weight)
+    untrained = learner().fit_heads(strength=1.)
+    again,_ = solve_heads(untrained.model, untrained.dls.train_ds, strength=1.)
+    torch.testing.assert_close(untrained.model.head.weight, again.weight)
 
 def test_looking_for_a_learning_rate_trains_no_heads():
     learn = quiet_learner()

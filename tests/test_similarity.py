@@ -79,5 +79,5 @@ def test_many_labels_go_by_the_names_of_their_tasks():
     assert [o.get_text() for o in ax.get_xticklabels()] == [f'task {k}' for k in range(40)]
 
 def test_an_unknown_task_is_refused_before_anything_is_computed(learn, monkeypatch):
-    monkeypatch.setattr('tsai_mtcs.learner.relevance_frame', lambda *_: pytest.fail('computed'))
+    monkeypatch.setattr('tsai_mtcs.inspected_learner.relevance_frame', lambda *_: pytest.fail('computed'))
     with pytest.raises(ValueError, match='known: waves, machine'): learn.plot_relevance('waves', 'machines')
