@@ -42,6 +42,13 @@ def end(pids, folder):
         time.sleep(.02)
     return [codes[o] for o in pids],[(folder/f'rank{r}.log').read_text() for r in range(2)]
 
+def wait_for(path, ended):
+    "Until a file is there: a process that has ended, or a hang, is a failure"
+    stop = time.monotonic()+WAIT
+    while not path.exists():
+        assert not ended() and time.monotonic() < stop, f'{path.name} was never written'
+        time.sleep(.02)
+
 def launch(*args, cwd=None):
     "Start `mtcs` in two processes with `torchrun`, on a free port"
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'CUDA_VISIBLE_DEVICES':'', 'PYTHONWARNINGS':'ignore', 'MPLBACKEND':'Agg'}
@@ -112,7 +119,8 @@ def is_whole(run): return (run/'model.safetensors').exists() and list(pd.read_cs
 def test_a_killed_rank_ends_the_job_which_can_go_on(folder):
     "Rank 1 is killed after the first epoch; two processes go on from the checkpoint of rank 0"
     pids = start(lambda: main(TRAIN), folder)
-    while not (folder/'run'/'checkpoint.pt').exists() and psutil.pid_exists(pids[0]): time.sleep(.02)
+    zero = psutil.Process(pids[0])
+    wait_for(folder/'run'/'checkpoint.pt', lambda: zero.status() == psutil.STATUS_ZOMBIE)
     os.kill(pids[1], signal.SIGKILL)
     (zero,one),said = end(pids, folder)
     assert zero > 0 and one == -signal.SIGKILL and is_cut(folder/'run'), said
@@ -124,7 +132,7 @@ def test_a_killed_rank_ends_the_job_which_can_go_on(folder):
 @pytest.mark.slow
 def test_torchrun_ends_a_job_of_which_a_rank_is_killed(folder):
     p = launch(*TRAIN, cwd=folder)
-    while p.poll() is None and not (folder/'run'/'checkpoint.pt').exists(): time.sleep(.02)
+    wait_for(folder/'run'/'checkpoint.pt', lambda: p.poll() is not None)
     for o in psutil.Process(p.pid).children():
         if o.environ().get('RANK') == '1': o.kill()
     _,err = p.communicate(timeout=WAIT)
