@@ -81,9 +81,8 @@ def _batches(sizes, most=1000):
 def _alike(A, offsets):
     "Relevance between tasks of two labels: the two labels exclude each other, so what is found of one holds for the other"
     first = offsets[:-1][np.diff(offsets) == 2]
-    pair = np.stack((first, first+1), 1).ravel()
-    swapped = np.stack((first+1, first), 1).ravel()
-    A[np.ix_(pair, pair)] = (A[np.ix_(pair, pair)]+A[np.ix_(swapped, swapped)])/2
+    pair,swapped = (np.stack(o, 1).ravel() for o in ((first, first+1), (first+1, first)))
+    for o in first: A[o:o+2,pair] = (A[o:o+2][:,pair]+A[o:o+2][::-1,swapped])/2 # by rows: there may be ten thousand labels
     return A
 
 def _both_ways(correlation, level, offsets):
