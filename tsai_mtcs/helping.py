@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .ridge import Ridge
-from .shared_heads import _within, fold_numbers, narrowed, share_heads
+from .shared_heads import within_part, fold_numbers, narrowed, share_heads
 
 # %% ../nbs/07j_helping.ipynb #fca9e5c2
 def held_out_right(
@@ -31,7 +31,7 @@ def held_out_right(
         kept,held = ([o.part((f == fold) == out) for o,f in zip(rows, folds)] for out in (False,True))
         for i in range(1+len(rows)):
             ks = [k for k in range(len(rows)) if k != i-1]
-            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, _within(task != i-1, ks, **known))):
+            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, within_part(task != i-1, ks, **known))):
                 right[i,k] += o
     right[range(1,1+len(rows)),range(len(rows))] = np.nan
     return right/np.array([max(int((f >= 0).sum()), 1) for f in folds])
@@ -60,7 +60,7 @@ def helping_frame(
     for o in found.choices:
         if not o['strength']: continue
         ks = o['tasks']
-        known = _within(np.isin(task, ks), ks, **found.known)
+        known = within_part(np.isin(task, ks), ks, **found.known)
         right = held_out_right([rows[k] for k in ks], o['strength'], n_folds, seed, progress, **known)
         together[ks] = right[0]
         gain[np.ix_(ks, ks)] = (right[0]-right[1:]).T
