@@ -9,7 +9,7 @@ __all__ = ['export', 'export_command']
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .cli_use import check_task
+from .cli_use import check_task_name
 from .files import write_whole
 from .headers import read_description
 
@@ -21,7 +21,7 @@ def export(args):
     for kind,file in files.items():
         if Path(file).suffix != f'.{kind}': raise ValueError(f"expected a .{kind} file for --{kind}, found {file}")
         if Path(file).is_dir(): raise ValueError(f"expected a file to write, found the folder {file}; name another one")
-    read_description(args.folder) if args.task is None else check_task(args.folder, args.task)
+    read_description(args.folder) if args.task is None else check_task_name(args.folder, args.task)
     from tsai_mtcs import exporting
     from tsai_mtcs.model import MTCSModel
     model = MTCSModel.from_pretrained(args.folder)
