@@ -52,7 +52,7 @@ def train(args):
     if args.resume and not rank and not getattr(args, 'quiet', False): say_sources(run, folder)
     with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
         if not (args.resume or args.overwrite): check_free(folder)
-        from tsai_mtcs.callback.log import log_lines # here, for a folder that is taken is told without it
+        from tsai_mtcs.callback.log import log_lines # here: a folder that is taken is refused before fastai is imported
         learn = _make_learner(run, folder)
         with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
             if not rank:

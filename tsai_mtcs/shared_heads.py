@@ -50,7 +50,13 @@ def _match_again(ridges, heads, distance, known, same, never, prior):
     pairs = [o for o in related_tasks(A, distance, offsets, prior) if o in known or distance[o] < NEAR]
     return group_tree(A, pairs, offsets, same, never)
 
-def within_part(labels, ks, same, never, prior):
+def within_part(
+    labels:np.ndarray, # `(labels,)` mask
+    ks, # Numbers of their tasks
+    same, # Pairs of numbers of labels that are known to mean the same
+    never, # Pairs of numbers of labels that are known not to
+    prior, # `(tasks, tasks)`, or `None`
+)->dict: # The same three, with numbers among these labels and tasks
     "The known matches and the prior, restricted to a mask of labels and to their tasks"
     number = np.cumsum(labels)-1
     def those(pairs): return [(number[p],number[q]) for p,q in pairs if labels[p] and labels[q]]
