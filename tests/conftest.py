@@ -1,5 +1,5 @@
 "No window for a figure; tests marked slow or cuda run only where they are wanted."
-import os
+import os, sys
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # before a test imports matplotlib
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before a test imports torch: its data are small, and a fork must not find threads
@@ -25,3 +25,9 @@ def one_thread():
     "Every file begins with one thread: with several, sums end in another digit, and a fork waits for threads that it doesn't have"
     import torch
     torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    "A test leaves no figures, where it has drawn any"
+    yield
+    if 'matplotlib.pyplot' in sys.modules: sys.modules['matplotlib.pyplot'].close('all')

@@ -1,5 +1,4 @@
 "The picture of a fit: what stands on which axes, and under which name."
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +6,6 @@ from helpers import quiet_learner
 from tsai_mtcs.history import history_frame, plot_training
 from tsai_mtcs.test_utils import synth_dls
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close('all')
 
 def history(n=5, **kwargs):
     return pd.DataFrame({**dict(train_loss=np.linspace(2, 1, n), test_loss=np.linspace(2, 1.1, n), test_accuracy=np.linspace(.4, .8, n),

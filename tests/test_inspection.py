@@ -1,5 +1,4 @@
 "What can be looked at in one task of a learner, and on its view."
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -13,11 +12,6 @@ from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.tasks import Task
 from tsai_mtcs.test_utils import synth_learner, synth_task, synth_tasks
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close('all')
 
 @pytest.fixture(scope='module')
 def trained():

@@ -29,11 +29,6 @@ COLUMNS = ['epoch','train_loss','test_loss','test_accuracy','waves','machine','m
 HELD = ['epoch','train_loss','valid_loss','accuracy',*COLUMNS[4:]]
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close('all')
-
 @pytest.fixture(scope='module')
 def trained():
     "A learner for the tests that change nothing of it"

@@ -1,5 +1,4 @@
 "Relevance of labels and similarity of tasks: their values, and what the pictures show."
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +7,6 @@ from helpers import quiet_learner
 from matplotlib.patches import Rectangle
 from tsai_mtcs.similarity import covariance_similarity, plot_relevance, relevance_frame, task_similarity
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close('all')
 
 @pytest.fixture(scope='module')
 def learn(): return quiet_learner()
