@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from helpers import quiet, random_task
 
+from tsai_mtcs import cli_run
+from tsai_mtcs.callback.choice import SHARING
 from tsai_mtcs.callback.matched import MatchedSharing
 from tsai_mtcs.callback.sharing import MTCSLoss
 from tsai_mtcs.cli import make_parser
@@ -14,6 +16,7 @@ from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.estimator import MTCSClassifier
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.recipes import RECIPES, Recipe
+from tsai_mtcs.schedules import SCHEDULES
 from tsai_mtcs.sharing import sharing_loss
 
 PAPER,DEFAULT = RECIPES['paper'],RECIPES['default']
@@ -87,3 +90,9 @@ def test_the_command_line_has_the_same(name):
 @pytest.mark.parametrize('recipe', ['nope', None, [], {}])
 def test_an_unknown_recipe_is_refused(recipe):
     with pytest.raises(ValueError, match='there is no recipe'): make_dls(recipe)
+
+
+def test_choices_that_the_command_line_repeats_are_those_of_the_library():
+    "It answers wrong choices before the modules are imported that know them"
+    assert set(cli_run._SCHEDULES) == set(SCHEDULES)
+    assert set(cli_run._SHARING) == {*SHARING, 'none'}
