@@ -75,7 +75,7 @@ def small_site(site, tmp_path_factory):
     "Two pages as nbdev and MkDocs make them, one with formulas and one with pictures"
     pytest.importorskip('material', reason="needs the extra 'site'")
     folder = tmp_path_factory.mktemp('site')
-    site.build(site.process(['index.ipynb', '02_labels.ipynb', '06_sharing.ipynb', '10_similarity.ipynb']), folder)
+    site.build(site.process(['index.ipynb', '011_labels.ipynb', '300_sharing.ipynb', '305_similarity.ipynb']), folder)
     return folder
 
 

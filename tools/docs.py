@@ -81,10 +81,10 @@ def write(files):
 
 
 def notebooks(node):
-    "Every notebook named in a part of sidebar.yml"
+    "Every notebook named in a part of sidebar.yml, in its order"
     if isinstance(node, dict): node = list(node.values())
-    if isinstance(node, list): return {nb for o in node for nb in notebooks(o)}
-    return {node} if isinstance(node, str) and node.endswith('.ipynb') else set()
+    if isinstance(node, list): return [nb for o in node for nb in notebooks(o)]
+    return [node] if isinstance(node, str) and node.endswith('.ipynb') else []
 
 
 def sidebar_faults():
@@ -92,8 +92,10 @@ def sidebar_faults():
     listed = notebooks(yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8')))
     have = (p.relative_to(nbs) for p in nbs.rglob('*.ipynb'))
     have = {p.as_posix() for p in have if not any(part[0] in '._' for part in p.parts)}
-    return [f'nbs/sidebar.yml does not list {p}: add it.' for p in sorted(have - listed)] + \
-           [f'nbs/sidebar.yml lists {p}, which does not exist: remove it.' for p in sorted(listed - have)]
+    numbers = [p.split('_')[0] for p in listed if p[0].isdigit()]
+    return [f'nbs/sidebar.yml does not list {p}: add it.' for p in sorted(have - set(listed))] + \
+           [f'nbs/sidebar.yml lists {p}, which does not exist: remove it.' for p in sorted(set(listed) - have)] + \
+           [f'nbs/sidebar.yml has {b} after {a}: number notebooks in its order.' for a, b in zip(numbers, numbers[1:]) if b <= a]
 
 
 def warning_faults():
