@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import CancelBatchException, CancelFitException, Callback
+from fastai.callback.hook import ActivationStats
 from fastai.callback.mixup import MixUp
+from fastai.callback.progress import CSVLogger
 from fastai.callback.schedule import *  # noqa: F403 (adds lr_find, fit_one_cycle, … to Learner)
 from fastai.callback.tracker import ReduceLROnPlateau, SaveModelCallback
 from fastai.learner import Learner, load_learner
@@ -17,6 +19,7 @@ from helpers import CPUMixedPrecision, quiet, quiet_learner, same, weights
 from sklearn import metrics as skm
 from tsai_mtcs.callback.averaging import AverageWeights
 from tsai_mtcs.callback.bf16 import BFloat16
+from tsai_mtcs.callback.checkpoint import Checkpoint
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.learner import mtcs_learner
 from tsai_mtcs.rng import rng_state
@@ -49,7 +52,7 @@ EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred'
           'after_step','after_batch']
 VALID_EVENTS = ['before_validate','before_batch','after_pred','after_loss','after_batch']
 MOMENTS = [*((o, True) for o in EVENTS), *((o, False) for o in VALID_EVENTS),
-           *((o, None) for o in ('forward','loss','metric','validate'))]
+           *((o, None) for o in ('forward','loss','metric','validate','validate begins','get_preds begins'))]
 
 def learner(cbs=(), three=False, sharing='paper', **kwargs):
     tasks = [*synth_tasks(), synth_task('third', dict(a='fast', b='sine'), seed=9)] if three else synth_tasks()
@@ -64,6 +67,8 @@ def cut_off(learn, moment, training, error):
     elif moment == 'loss': learn.loss_func.forward,f = fail,lambda: learn.fit(1)
     elif moment == 'metric': learn.metrics,f = [fail],lambda: learn.fit(1)
     elif moment == 'validate': f = lambda: learn.validate(cbs=Fails('after_pred', error, False))
+    elif moment == 'validate begins': f = lambda: learn.validate(cbs=Fails('before_fit', error))
+    elif moment == 'get_preds begins': f = lambda: learn.get_preds(cbs=Fails('before_epoch', error), with_loss=True)
     else: f = lambda: learn.fit(1, cbs=Fails(moment, error, training, 200))
     with pytest.raises(type(error)): f()
     if moment == 'forward': handle.remove()
@@ -89,7 +94,7 @@ def check_closed(learn, moment, training, error):
     assert hooks(learn.model) == n and not getattr(head, 'sparse', False) and list(learn.cbs) == cbs
     assert learn.model is model and learn.loss_func is loss and learn.logger is logger
     assert [m.training for m in learn.model.modules()] == modes
-    assert all(p.grad is None for p in learn.model.parameters())
+    assert all(p.grad is None for p in learn.model.parameters()) and all(o.run for o in learn.cbs) and not learn.lock.locked()
     if raw: assert same(weights(learn.model), raw[-1])
     learn.fit(1)
     assert np.isfinite(learn.recorder.values[-1][0])
@@ -133,6 +138,26 @@ def test_an_interrupted_search_for_a_rate_leaves_the_weights(tmp_path):
     learn.add_cb(Stop())
     with pytest.raises(KeyboardInterrupt): learn.lr_find(show_plot=False)
     assert same(before, weights(learn.model)) and learn.dls.train.epoch == epoch and torch.equal(rng_state()['torch'], state)
+    assert not list((tmp_path/'models').iterdir())
+
+def test_a_fit_after_an_interrupted_search_shares_and_writes_its_checkpoint(tmp_path):
+    "Both callbacks leave a search out by switching themselves off, which fastai takes back only after a fit that ends"
+    learn = quiet_learner(cbs=Checkpoint(tmp_path/'last.pt'), path=tmp_path)
+    learn.add_cb(Fails('after_step', KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt): learn.lr_find(show_plot=False)
+    learn.remove_cb(learn.fails)
+    learn.fit(1, 1e-2)
+    assert learn.recorder.values[-1][-1] == learn.matched_sharing.matched() == 4 and (tmp_path/'last.pt').exists()
+
+@pytest.mark.parametrize('error', [ValueError('no data'), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize('order', [-30,65,2001])
+def test_a_callback_that_fails_at_the_beginning_leaves_no_file_and_no_hook_open(tmp_path, order, error):
+    learn = quiet_learner(cbs=[CSVLogger(), ActivationStats()], path=tmp_path)
+    with pytest.raises(type(error)): learn.fit(1, cbs=Fails('before_fit', error, order=order))
+    log = vars(learn.csv_logger).get('file')
+    assert (log is None or log.closed) and not hooks(learn.model)
+    learn.fit(1)
+    assert len((tmp_path/'history.csv').read_text().splitlines()) == 2
 
 def test_show_results_keeps_the_mode():
     learn = tiny()

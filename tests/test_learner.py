@@ -188,6 +188,26 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
+@pytest.mark.parametrize('fit', ['fit','fit_one_cycle','fit_flat_cos','fit_sgdr','fit_recipe','fine_tune'])
+@pytest.mark.parametrize('start', [-1, 1.5, None, 4, 7])
+def test_a_fit_that_would_train_no_epoch_is_refused(fit, start):
+    learn = quiet_learner()
+    before = weights(learn.model)
+    args = (2,2) if fit == 'fit_sgdr' else (4,) # two cycles of two epochs; `fit_sgdr` doubles the length of each: six epochs
+    start = 6 if fit == 'fit_sgdr' and start == 4 else start
+    if fit == 'fine_tune' and start is None: return # its way to say that none was given
+    with pytest.raises(ValueError, match='start_epoch'): getattr(learn, fit)(*args, start_epoch=start)
+    assert same(before, weights(learn.model)) and all(o.requires_grad for o in learn.model.parameters())
+
+def test_fine_tuning_that_is_cut_off_leaves_the_encoder_trainable():
+    learn = quiet_learner()
+    class Stop(Callback):
+        def after_step(self): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): learn.fine_tune(1, cbs=Stop())
+    before = weights(learn.model)
+    learn.fit(1)
+    assert all(not torch.equal(before[k], v) for k,v in learn.model.state_dict().items())
+
 def test_the_size_of_the_encoder_and_of_the_heads():
     learn = quiet_learner(arch_config=dict(vars=1, hidden=4, feats=8, depth=2), n_layers=2, sharing=None)
     assert learn.embed(synth_tasks()[0]).shape == (48,8) and len(learn.model.backbone.blocks) == 2+1

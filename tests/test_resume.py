@@ -20,6 +20,7 @@ from tsai_mtcs.callback.checkpoint import Checkpoint, read_checkpoint, read_hist
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.optimizers import Adam, AdamW, RAdam
 from tsai_mtcs.rng import rng_state
+from tsai_mtcs.series import TaskWarning
 from tsai_mtcs.statefile import write_state
 from tsai_mtcs.test_utils import synth_dls, synth_tasks
 
@@ -264,6 +265,29 @@ def test_another_fit_is_refused(tmp_path, run, fit, match):
     before = weights(learn.model)
     with pytest.raises(ValueError, match=match): fit(learn)
     assert same(before, weights(learn.model))
+
+def test_a_fit_that_was_refused_can_be_tried_again(tmp_path, run):
+    "With the same end, although random numbers were drawn in between"
+    ends = []
+    for refused in (False,True):
+        learn = make(tmp_path, seed=3)
+        start = learn.resume(run[0])
+        if refused:
+            with pytest.raises(ValueError, match='with epochs=2'): learn.fit(3, start_epoch=start)
+            torch.rand(9)
+        learn.fit(2, start_epoch=start)
+        assert learn.continuation is None and len(learn.recorder.values) == 2
+        ends.append(weights(learn.model))
+    assert same(*ends)
+
+def test_a_fit_that_is_done_says_so(tmp_path):
+    "A script may be run again: what was trained stays"
+    whole,learn,path = make(tmp_path),make(tmp_path, seed=3),tmp_path/'run.pt'
+    whole.fit(2, cbs=Checkpoint(path))
+    assert learn.resume(path) == 2
+    with pytest.warns(TaskWarning, match='all 2 epochs are done; nothing is left to train'): learn.fit(2, start_epoch=2)
+    assert same(weights(whole.model), weights(learn.model))
+    with pytest.raises(ValueError, match='expected start_epoch to be below the 2 epochs'): learn.fit(2, start_epoch=2)
 
 def test_a_lacking_callback_is_refused(tmp_path):
     path = tmp_path/'run.pt'

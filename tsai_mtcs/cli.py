@@ -70,7 +70,10 @@ def _fit(learn, run, path, resume):
     from tsai_mtcs.all import Checkpoint
     start = learn.resume(path) if resume and path.exists() else 0
     if start and not _rank(): print(f"Epochs done: {start} of {run['epochs']}; left: {run['epochs']-start}", flush=True)
-    try: learn.fit_recipe(start_epoch=start, cbs=Checkpoint(path))
+    try:
+        with warnings.catch_warnings():
+            if start == run['epochs']: warnings.simplefilter('ignore') # that nothing is left has just been said
+            learn.fit_recipe(start_epoch=start, cbs=Checkpoint(path))
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
 
 # %% ../nbs/700_cli.ipynb #d0217f5d

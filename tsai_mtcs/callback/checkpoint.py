@@ -7,6 +7,7 @@ __all__ = ['FORMAT', 'Checkpoint', 'fit_settings', 'run_state', 'read_checkpoint
 
 # %% ../../nbs/221_callback.checkpoint.ipynb #7f7e1923
 from pathlib import Path
+from warnings import warn
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from fastcore.foundation import L
 from ..checks import check_same_space, describe_space
 from ..rng import rng_kept, rng_state, set_rng_state
 from ..pretrained import check_finite
+from ..series import TaskWarning
 from ..statefile import plain, read_state, write_state
 
 # %% ../../nbs/221_callback.checkpoint.ipynb #d8313e3c
@@ -157,6 +159,8 @@ class ContinueFit(Callback):
         if lacking:
             raise ValueError(f"{self.path}: expected the callback(s) {', '.join(lacking)}, as in the interrupted fit; "
                              "give it the same callbacks")
+        learn.continuation = None # not before: a fit that was refused may be tried again
+        if start == learn.n_epoch: warn(f"{self.path}: all {start} epochs are done; nothing is left to train", TaskWarning, stacklevel=2)
         try: self._restore(cbs)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError) as e:
             raise ValueError(f"{self.path}: not a whole checkpoint ({type(e).__name__}: {e}); start the fit anew") from e
@@ -170,7 +174,8 @@ class ContinueFit(Callback):
         self._restore_record(learn.recorder)
         for p,g in zip(learn.model.parameters(), state['grads']):
             p.grad = None if g is None else torch.zeros_like(p) if isinstance(g, int) else g.to(p.device)
-        learn.train_iter = state['train_iter']
+        learn.train_iter,learn.dls.train.epoch = state['train_iter'],state['pass_no']
+        set_rng_state(state['rng']) # what was tried since `resume` may have drawn
         if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
 
     def _restore_record(self, recorder):
