@@ -191,7 +191,7 @@ class TestLearner:
         learn = self.kernels(sites)
         want = learn.predict(sites[1].X[:9], 'south')[1]
         new = site('north', dict(smooth='sine', jagged='square'), train=24, test=12, seed=8)
-        learn.update(new)
+        learn.update_task(new)
         assert np.array_equal(learn.predict(sites[1].X[:9], 'south')[1], want)
         assert learn.dls.space.specs[0].labels == ('humming','jagged','smooth','stuck') == learn.model.space.specs[0].labels
         assert [len(o.dataset.rows[0]) for o in (learn.dls.train, learn.dls.test)] == [72,60]
@@ -204,7 +204,7 @@ class TestLearner:
         few,many = (site('north', KINDS['north'], train=n, seed=i) for i,n in ((3,6),(4,60)))
         learn = self.kernels([few, sites[1]])
         before = learn.validate_tasks().accuracy['north']
-        learn.update(Task('north', many.X[many.train], many.y[many.train], splits='train'))
+        learn.update_task(Task('north', many.X[many.train], many.y[many.train], splits='train'))
         assert learn.validate_tasks().accuracy['north'] >= before and len(learn.dls.train_ds.rows[0]) == 66
         assert learn.validate_tasks().rows['north'] == 48
 
@@ -220,7 +220,7 @@ class TestLearner:
     def test_training_goes_on(self):
         learn = quiet_learner()
         learn.fit(1)
-        learn.update(synth_task('waves', dict(sine='sine', fast='fast'), n=24, seed=9))
+        learn.update_task(synth_task('waves', dict(sine='sine', fast='fast'), n=24, seed=9))
         learn.fit(1)
         assert learn.fit_heads().validate_tasks().rows.tolist()[:2] == [24,16]
         learn.remove_task('machine')
@@ -229,17 +229,17 @@ class TestLearner:
 
     def test_says_what_is_wrong(self, sites):
         learn = quiet_learner()
-        for f in (lambda: learn.update(synth_task('pump', dict(a='sine'))), lambda: learn.remove_task('pump')):
+        for f in (lambda: learn.update_task(synth_task('pump', dict(a='sine'))), lambda: learn.remove_task('pump')):
             with pytest.raises(ValueError, match="there is no task 'pump'; known: waves, machine"): f()
         assert learn.dls.space.names == ('waves','machine')
 
     def test_validation_rows_stay_held_out(self):
         learn = quiet_learner(dls=MultiTaskDataLoaders.from_tasks(synth_tasks(), device='cpu', valid_pct=.25, bs=16))
         held = len(learn.dls.valid.dataset.rows[0])
-        learn.update(synth_task('waves', dict(sine='sine', square='square'), n=24, seed=9))
+        learn.update_task(synth_task('waves', dict(sine='sine', square='square'), n=24, seed=9))
         assert len(learn.dls.valid.dataset.rows[0]) == held and not learn.dls.monitors_test
 
-@pytest.mark.parametrize('f', [lambda o: o.update('waves'), lambda o: o.add_task('pump'), lambda o: add_task(o.model, None)])
+@pytest.mark.parametrize('f', [lambda o: o.update_task('waves'), lambda o: o.add_task('pump'), lambda o: add_task(o.model, None)])
 def test_what_is_no_task_is_refused(f):
     with pytest.raises(ValueError, match='expected a task, found a'): f(quiet_learner())
 

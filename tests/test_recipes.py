@@ -65,7 +65,7 @@ def test_views_keep_the_recipe():
     learn = make_learner(dls)
     learn.add_task(random_task('c', seed=2))
     assert all(o.recipe == PAPER for o in (dls['a'], dls.unwatched(), learn.dls))
-    learn.update(random_task('a', n_train=20, seed=2))
+    learn.update_task(random_task('a', n_train=20, seed=2))
     assert learn.dls.recipe == learn.remove_task('b').dls.recipe == PAPER
 
 def test_a_wrong_word_is_named():

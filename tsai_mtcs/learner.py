@@ -114,7 +114,7 @@ class MTCSLearner(InspectedLearner):
         model = add_task(self.model, task, strength)
         return self._take(model, with_task(self.dls, task))
 
-    def update(self,
+    def update_task(self,
         task, # A `Task` of new rows, under a name that the model knows; labels may be new
         strength:float=None, # How strongly to draw on the task's old head and on related ones; `None`: chosen on the rows
     )->'MTCSLearner': # This learner
