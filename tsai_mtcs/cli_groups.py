@@ -9,7 +9,7 @@ __all__ = ['groups_text', 'check_picture', 'show_groups']
 import json
 from pathlib import Path
 
-from .cli_tables import cut, json_text, one_line
+from .cli_tables import cut, json_text, one_line, padded, text_width
 from .files import write_whole
 
 # %% ../nbs/708_cli_groups.ipynb #b00c1173
@@ -21,11 +21,11 @@ def groups_text(
     if not len(frame): return "No labels of different tasks are taken to mean the same."
     numbers = 5+1+2+2+8+2+6 # group, strength and rows, and the blanks between columns
     names = [[one_line(o) for o in frame[c]] for c in ('task','label')]
-    task,label = (max(len(c), *map(len, o)) for c,o in zip(('task','label'), names))
+    task,label = (max(len(c), *map(text_width, o)) for c,o in zip(('task','label'), names))
     room = max(width-numbers, 8)
     task = min(task, max(room-label, room//2))
     label = min(label, room-task)
-    def line(g, t, l, s, n): return f'{g:>5}  {cut(t, task):<{task}} {cut(l, label):<{label}}  {s:>8}  {n:>6}'
+    def line(g, t, l, s, n): return f'{g:>5}  {padded(cut(t, task), task)} {padded(cut(l, label), label)}  {s:>8}  {n:>6}'
     lines,last = [line('group','task','label','strength','rows')],None
     for g,t,l,s,n in zip(frame.group, *names, frame.strength, frame.rows):
         lines += ['']*(last not in (None, g))+[line(g+1, t, l, f'{s:.2f}', n)]

@@ -9,8 +9,9 @@ __all__ = ['describe', 'info', 'tasks', 'methods', 'info_commands']
 import csv, math
 from pathlib import Path
 
-from .cli_run import check_sources, load_tasks, read_run
-from .cli_tables import cut, json_text, one_line, screen_width, text_table, wrapped
+from .bench.ids import KNOWN, described
+from .cli_run import check_sources, load_tasks, read_run, settings_that_count
+from .cli_tables import json_text, text_table, wrapped
 from .headers import read_description
 
 # %% ../nbs/705_cli_info.ipynb #6ad62c7b
@@ -52,7 +53,7 @@ def info(args):
     if args.json: return print(json_text(found))
     print(f"{found['encoder']}, {found['feats']:,} feats; {found['weights']:,} weights, {found['bytes']/1e6:.1f} MB")
     if found['run']:
-        given = ', '.join(f'{k} {v}' for k,v in found['run'].items() if v is not None)
+        given = ', '.join(f'{k} {v}' for k,v in settings_that_count(found['run']).items() if v is not None)
         print(wrapped(f"Settings: {given}"))
     if found['epochs']: print(f"Epochs trained: {found['epochs']}")
     scored = list(found['mean'] or ())
@@ -71,10 +72,9 @@ def tasks(args):
 
 def methods(args):
     "List the methods of the comparison by their identifiers"
-    from tsai_mtcs.bench.methods import METHODS
-    if args.json: return print(json_text([dict(id=o.id, name=o.name, joint=o.joint, about=o.about) for o in METHODS.values()]))
-    wide = max(map(len, METHODS))
-    for o in METHODS.values(): print(cut(f'{o.id:<{wide}}  {one_line(o.about)}', screen_width()))
+    if args.json: return print(json_text([described(o) for o in KNOWN]))
+    wide = max(map(len, KNOWN))+2
+    for id,o in KNOWN.items(): print(wrapped(o.about, f'{id:<{wide}}', wide))
 
 # %% ../nbs/705_cli_info.ipynb #631d695b
 def info_commands(

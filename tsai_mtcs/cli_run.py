@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'recipe_settings', 'run_recipe', 'check_settings', 'encoder_of', 'settings_of', 'resumed_run',
-           'say_sources', 'check_sources', 'own_tasks', 'load_tasks', 'write_text', 'write_run', 'read_run']
+           'settings_that_count', 'say_sources', 'check_sources', 'own_tasks', 'load_tasks', 'write_text', 'write_run',
+           'read_run']
 
 # %% ../nbs/702_cli_run.ipynb #cccb949d
 import math, sys
@@ -109,6 +110,15 @@ def resumed_run(
     if other: raise ValueError(f"a run goes on with its own settings, which {Path(folder)/'run.json'} holds; found the other "
                                f"{', '.join(other)}: leave them out, or replace the run with --overwrite")
     return run
+
+_OF_A_FIT = ('epochs','bs','lr','fit','sharing','alpha','tau','schedule')
+
+def settings_that_count(
+    run:dict, # Settings of a run
+)->dict: # Those of them that its model depends on
+    "Of the settings of a run, leave out those of the printed loss where it was not used, and those of a fit where nothing was trained"
+    unused = _OF_A_FIT if run['arch'] == 'kernels' else () if run['sharing'] == 'paper' else ('alpha','tau')
+    return {k: v for k,v in run.items() if k not in unused}
 
 def say_sources(
     run:dict, # Settings of a run

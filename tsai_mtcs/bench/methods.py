@@ -12,6 +12,7 @@ from functools import partial
 
 from ..archive_files import check_name
 from .classifiers import InceptionTime, dtw_1nn, multirocket_hydra
+from .ids import described
 from .kinds import ClassifierMethod, EncoderMethod, HeadsMethod, KernelsMethod, Method, SupervisedMethod
 from ..callback.averaging import AverageWeights
 from ..encoders import MMoEEncoder
@@ -47,25 +48,25 @@ class CombinedTLoss(EncoderMethod):
         return tloss_combined([super(CombinedTLoss, self).trained(dls, bf16, fit, {**settings, 'K':k}) for k in Ks])
 
 # %% ../../nbs/603_bench.methods.ipynb #a4cc4a8c
-def _supervised(id, name, about, alpha=None, joint=True, recipe='default', kind=SupervisedMethod, **settings):
+def _supervised(id, alpha=None, recipe='default', kind=SupervisedMethod, **settings):
     "A method that trains the paper's model"
     sharing = dict(sharing='matched') if alpha is None else dict(sharing='paper', alpha=alpha)
     recipe = RECIPES[recipe]
-    return kind(id=id, name=name, about=about, joint=joint, factory=mtcs_learner, fit_learner=fit_supervised,
+    return kind(**described(id), factory=mtcs_learner, fit_learner=fit_supervised,
                 loaders=dict(bs=recipe.bs, schedule=recipe.schedule),
                 settings=dict(**sharing, epochs=recipe.epochs, one_cycle=recipe.one_cycle, **settings))
 
 SUPERVISED = (
-    _supervised('mtcs', 'MTCS', 'one encoder for all tasks, classifiers of like labels pulled together', .1),
-    _supervised('mtcs-matched', 'MTCS, matched', 'one encoder for all tasks, classifiers of labels that mean the same drawn together'),
-    _supervised('mtl', 'MTL', 'one encoder for all tasks, a classifier each', 0.),
-    _supervised('mtl-single', 'MTL, single', 'the same encoder, trained on one task at a time', 0., joint=False),
-    _supervised('mtcs-printed', 'MTCS, as printed', "MTCS with the paper's settings as they stand", .1, recipe='paper'),
-    _supervised('mtl-printed', 'MTL, as printed', "MTL with the paper's settings as they stand", 0., recipe='paper'),
-    _supervised('mtcs-mmoe', 'MTCS, MMoE', 'MTCS with four experts and a gate for each task as the encoder', .1, arch=MMoEEncoder),
-    _supervised('mtcs-heads', 'MTCS, heads', "MTCS's encoder, heads solved in closed form on it", .1, kind=HeadsMethod),
-    KernelsMethod(id='mtcs-kernels', name='MTCS, kernels', about='random kernels for all tasks, heads solved in closed form', joint=True),
-    KernelsMethod(id='kernels-single', name='Kernels, single', about='random kernels, heads solved in closed form one task at a time'))
+    _supervised('mtcs', .1),
+    _supervised('mtcs-matched'),
+    _supervised('mtl', 0.),
+    _supervised('mtl-single', 0.),
+    _supervised('mtcs-printed', .1, recipe='paper'),
+    _supervised('mtl-printed', 0., recipe='paper'),
+    _supervised('mtcs-mmoe', .1, arch=MMoEEncoder),
+    _supervised('mtcs-heads', .1, kind=HeadsMethod),
+    KernelsMethod(**described('mtcs-kernels')),
+    KernelsMethod(**described('kernels-single')))
 
 # %% ../../nbs/603_bench.methods.ipynb #effee6f3
 _ts2vec = dict(factory=ts2vec_learner, fit_learner=partial(fit_for_steps, count=ts2vec_steps), loaders=dict(bs=8))
@@ -74,21 +75,21 @@ _tnc = dict(factory=tnc_learner, fit_learner=partial(fit_for_steps, count=tnc_st
             settings=dict(arch=WindowConv, fraction=.25, steps=500))
 
 SELF_SUPERVISED = (
-    EncoderMethod(id='ts2vec', name='TS2Vec', about='self-supervised: crops of a series agree where they overlap', **_ts2vec),
-    EncoderMethod(id='ts2vec-joint', name='TS2Vec, joint', about='TS2Vec, one encoder for all tasks', joint=True, **_ts2vec),
-    EncoderMethod(id='tloss', name='T-Loss', about='self-supervised: a piece of a series is nearer to it than pieces of others', **_tloss),
-    CombinedTLoss(id='tloss-combined', name='T-Loss, combined', about='four encoders of T-Loss, with 1, 2, 5 and 10 negatives', **_tloss),
-    EncoderMethod(id='tnc', name='TNC', about='self-supervised: windows that are near in time from those that are far', **_tnc),
-    EncoderMethod(id='tstcc', name='TS-TCC', about='self-supervised: one view of a series predicts the other', factory=tstcc_learner,
+    EncoderMethod(**described('ts2vec'), **_ts2vec),
+    EncoderMethod(**described('ts2vec-joint'), **_ts2vec),
+    EncoderMethod(**described('tloss'), **_tloss),
+    CombinedTLoss(**described('tloss-combined'), **_tloss),
+    EncoderMethod(**described('tnc'), **_tnc),
+    EncoderMethod(**described('tstcc'), factory=tstcc_learner,
                   fit_learner=partial(fit_for_epochs, epochs=40), loaders=dict(bs=128, schedule='proportional')),
-    EncoderMethod(id='tst', name='TST', about='self-supervised: a transformer fills in hidden values', factory=tst_learner,
+    EncoderMethod(**described('tst'), factory=tst_learner,
                   fit_learner=partial(fit_for_epochs, epochs=700), loaders=dict(bs=32, schedule='proportional')))
 
 # %% ../../nbs/603_bench.methods.ipynb #7422af44
 CLASSIFIERS = (
-    ClassifierMethod(id='dtw', name='1-NN DTW', about='the nearest training series under dynamic time warping', make=dtw_1nn),
-    ClassifierMethod(id='multirocket-hydra', name='MultiROCKET-Hydra', about='random kernels, a ridge classifier', make=multirocket_hydra),
-    ClassifierMethod(id='inceptiontime', name='InceptionTime', about='five convolutional networks that vote', make=InceptionTime))
+    ClassifierMethod(**described('dtw'), make=dtw_1nn),
+    ClassifierMethod(**described('multirocket-hydra'), make=multirocket_hydra),
+    ClassifierMethod(**described('inceptiontime'), make=InceptionTime))
 
 METHODS = {o.id: o for o in (*SUPERVISED, *SELF_SUPERVISED, *CLASSIFIERS)}
 
