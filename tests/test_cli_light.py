@@ -50,7 +50,7 @@ LINES = {
     'info nowhere': (2, 'found no model.safetensors'),
     'info model': (0, 'TS2VecEncoder, 16 feats'),
     'tasks --archive nowhere': (2, 'found none'),
-    'methods': (0, 'classifiers of labels that mean the same drawn together'),
+    'methods': (0, 'multirocket-hydra  random kernels, a ridge classifier'),
     'methods --json': (0, 'random kernels for all tasks, heads solved in closed form'),
     'benchmark --methods mtsc --out new': (2, 'nearest: mtcs'),
     'benchmark --methods mtcs --archive nowhere --out new': (2, 'found none'),
