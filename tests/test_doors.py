@@ -1,10 +1,12 @@
 "Data sets as people have them, and groups that stay together."
 import sys
+from inspect import signature
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tsai_mtcs.doors import aeon_rows, folder_rows, frame_rows
 from tsai_mtcs.series import TaskWarning
 from tsai_mtcs.splits import folds
 from tsai_mtcs.tasks import Task
@@ -157,3 +159,9 @@ def test_groups_hold_when_a_part_is_held_out():
     task = Task('pump', np.random.default_rng(0).normal(size=(48,1,20)), list('ab')*24, groups=machine).hold_out(.25)
     parts = [set(machine[o]) for o in (task.train, task.valid, task.test)]
     assert sum(map(len, parts)) == 12 and all(parts)
+
+
+@pytest.mark.parametrize('door', ['frame','folder','aeon'])
+def test_a_door_shows_all_of_its_arguments(door):
+    rows = dict(frame=frame_rows, folder=folder_rows, aeon=aeon_rows)[door]
+    assert set(signature(getattr(Task, f'from_{door}')).parameters) == {*signature(rows).parameters, 'name'}

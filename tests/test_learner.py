@@ -188,6 +188,27 @@ def test_resumed_fit_ends_as_if_nothing_had_happened(tmp_path):
     assert [o[0] for o in rows] == [1,2]
     assert [o[1:] for o in second.recorder.values] == [o[1:] for o in whole.recorder.values[1:]]  # the smoothed train_loss begins anew
 
+@pytest.mark.parametrize('kw,said', [({}, 'matched, pull 0.5'), (dict(sharing='paper', alpha=.2), 'paper, alpha 0.2, tau 2.0'),
+                                     (dict(sharing='paper', partners=2), 'paper, partners 2, alpha 0.1, tau 2.0'),
+                                     (dict(sharing=None), 'none')])
+def test_a_learner_says_what_it_is_made_of(kw, said):
+    learn = quiet_learner(**kw)
+    n = sum(o.numel() for o in learn.model.backbone.parameters())
+    assert repr(learn).splitlines() == ['MTCSLearner of 2 tasks with 5 labels', '  tasks:   waves (2 labels), machine (3 labels)',
+        f'  encoder: TS2VecEncoder, 16 feats, {n:,} weights', '  heads:   1 layer', f'  sharing: {said}']
+    learn.freeze()
+    assert ' weights, frozen' in repr(learn) and 'solved by fit_heads' in repr(quiet_learner().fit_heads(strength=0))
+
+def test_loaders_say_what_they_hold():
+    assert repr(synth_dls(valid_pct=.3)).splitlines() == ['MultiTaskDataLoaders of 2 tasks with 5 labels, on cpu',
+        '  tasks: waves (2 labels), machine (3 labels)',
+        "  train: 45 rows in 4 steps an epoch, up to 16 at a time; schedule 'proportional'",
+        '  valid: 19 rows', '  test:  32 rows']
+    assert '  valid: none; a fit shows the test split' in repr(synth_dls())
+    assert '  train: 0 rows\n' in repr(synth_dls().new_empty())
+    many = MultiTaskDataLoaders.from_tasks([random_task(f't{i}', n_train=4, n_test=2) for i in range(9)], device='cpu')
+    assert repr(many).splitlines()[1].endswith('t5 (2 labels) and 3 more')
+
 @pytest.mark.parametrize('fit', ['fit','fit_one_cycle','fit_flat_cos','fit_sgdr','fit_recipe','fine_tune'])
 @pytest.mark.parametrize('start', [-1, 1.5, None, 4, 7])
 def test_a_fit_that_would_train_no_epoch_is_refused(fit, start):

@@ -15,6 +15,7 @@ from fastai.torch_core import default_device
 
 from .checks import check_names
 from .datasets import MultiTaskDataset, SeriesStore
+from .labels import counted
 from .loader import INSTEAD, MultiTaskDL, augmentation
 from .near_copies import warn_of_copies
 from .own_labels import as_labels
@@ -111,6 +112,16 @@ class MultiTaskDataLoaders(DataLoaders):
     def vars(self): return max(o.vars for o in self.space.specs)
     @property
     def len(self): return max(o.len for o in self.space.specs)
+
+    def __repr__(self):
+        train,n = self.train,[len(o.dataset) for o in self.loaders]
+        watched = 'none; a fit shows the test split' if self.monitors_test else counted(n[1], 'row')
+        epoch = f" in {counted(len(train), 'step')} an epoch, up to {train.bs} at a time; schedule {train.schedule!r}" if n[0] else ''
+        return (f"{type(self).__name__} of {counted(len(self.space.names), 'task')} with {counted(self.c, 'label')}, on {self.device}\n"
+                f"  tasks: {self.space.summary()}\n"
+                f"  train: {counted(n[0], 'row')}{epoch}\n"
+                f"  valid: {watched}\n"
+                f"  test:  {counted(n[2], 'row')}")
 
     def decode(self, y):
         "Pairs `(task, label)` of targets"

@@ -124,10 +124,13 @@ Task.from_dls,Task.hold_out = staticmethod(from_dls),hold_out
 def from_frame(
     df, # A data frame with a line a time step, or the path of a `.csv` or `.parquet` file of one
     name:str, # A name for the task
+    *,
+    id, # Column that tells which series a line belongs to
+    label, # Column of the labels
     **kwargs
 )->Task:
     "A task from a long table, see `frame_rows`"
-    return Task(name, **frame_rows(df, **kwargs))
+    return Task(name, **frame_rows(df, id=id, label=label, **kwargs))
 
 @delegates(folder_rows)
 def from_folder(
