@@ -43,6 +43,39 @@ class TestFrame:
         a,b = (Task.from_frame(o, 'pump', **COLUMNS) for o in (table, tmp_path/'pump.csv'))
         assert np.allclose(a.X, b.X, equal_nan=True) and (a.y == b.y).all()
 
+    @pytest.mark.parametrize('name', ['PUMP.CSV','pump.csv.gz'])
+    def test_names_of_files(self, table, tmp_path, name):
+        table.to_csv(tmp_path/name, index=False)
+        assert Task.from_frame(tmp_path/name, 'pump', **COLUMNS).X.shape == (20,2,14)
+
+    @pytest.mark.parametrize('content', [b'', b'\xff\xfe\x00\x01,\x00', b'run,at,state,heat\na,1,x,2\na,1,x,2,3,4,5\n'])
+    def test_a_file_that_is_no_table(self, tmp_path, content):
+        (tmp_path/'pump.csv').write_bytes(content)
+        with pytest.raises(ValueError, match=r"pump\.csv: can't be read as a table"):
+            Task.from_frame(tmp_path/'pump.csv', 'pump', **COLUMNS)
+
+    @pytest.mark.parametrize('form', [lambda t: t-t.min(), lambda t: t.dt.to_period('s'), lambda t: t.dt.tz_localize('UTC'), str,
+                                      lambda t: (t-t.min()).dt.total_seconds()])
+    def test_times_of_all_kinds(self, table, form):
+        other = table.assign(at=table['at'].map(form) if form is str else form(table['at']))
+        a,b = (Task.from_frame(o, 'pump', resample='2s', **COLUMNS) for o in (table, other))
+        assert np.array_equal(a.X, b.X, equal_nan=True)
+
+    def test_dates_have_one_order_of_day_and_month(self):
+        "The first series alone could be of January or of March"
+        lines = [(run, f'0{d}/01/2024' if run == 'a' else f'{d+12}/01/2024', float(d), run) for run in 'ab' for d in (1,2,3)]
+        df = pd.DataFrame(lines, columns=['run','at','heat','state'])
+        with pytest.raises(ValueError, match="time stamps in the column 'at'"): Task.from_frame(df, 'pump', **COLUMNS)
+
+    def test_numbers_as_text_are_named(self, table):
+        text = table.assign(heat=table.heat.map('{:.3f}'.format).str.replace('.', ','))
+        with pytest.warns(TaskWarning, match=r"the column\(s\) 'heat' hold numbers as text, and are left out"):
+            task = Task.from_frame(text, 'pump', **COLUMNS)
+        assert task.X.shape[1] == 1
+
+    def test_a_row_a_series_is_another_form(self, table):
+        with pytest.warns(TaskWarning, match='a single time step'): Task.from_frame(table.drop_duplicates('run'), 'pump', **COLUMNS)
+
     def test_parquet_file(self, table, tmp_path, monkeypatch):
         (tmp_path/'pump.parquet').write_bytes(b'PAR1')
         monkeypatch.setattr(pd, 'read_parquet', lambda path: table)
@@ -83,9 +116,18 @@ class TestFrame:
         (dict(run=None), {}, 'found none in'),
         (dict(at=None), {}, 'expected a time in every line of the series'),
         (dict(heat='warm'), dict(values='heat'), "expected numbers in the column 'heat'"),
+        (dict(heat=1j), dict(values='heat'), "expected numbers in the column 'heat', found complex128"),
+        (dict(at='morning'), {}, "numbers or time stamps in the column 'at', found 'morning'"),
+        (dict(), dict(resample='soon'), "such as '10s', found 'soon'"),
+        (dict(), dict(resample='1ns'), "expected a wider step than '1ns': a series would have 11,000,000,000 steps for its 12 lines"),
         (dict(), dict(resample='-1s'), 'a width above 0')])
     def test_what_it_refuses(self, table, change, kwargs, what):
         with pytest.raises(ValueError, match=what): Task.from_frame(table.assign(**change), 'pump', **COLUMNS, **kwargs)
+
+    def test_other_things_than_a_table(self, table):
+        for df,what in ((table.set_index(['run','at']), r'in the index: df\.reset_index\(\) makes it a column'), ([1], 'found a list'),
+                        (pd.concat([table, table[['heat']]], axis=1), "several called 'heat'")):
+            with pytest.raises(ValueError, match=what): Task.from_frame(df, 'pump', **COLUMNS)
 
 
 class TestFolder:

@@ -57,6 +57,8 @@ class Task:
         unseen = in_order(set(self.y)-set(self.labels))
         if unseen: warnings.warn(f"task '{self.name}': no training row has the label(s) {', '.join(map(repr, unseen))}; "
                                  "rows with them are counted as wrong", TaskWarning, stacklevel=3)
+        elif len(self.labels) == 1: warnings.warn(f"task '{self.name}': all rows have the label {self.labels[0]!r}; "
+                                                  "there is nothing to tell apart", TaskWarning, stacklevel=3)
 
     @property
     def spec(self):
@@ -73,7 +75,8 @@ class Task:
 
     def __repr__(self):
         n = f"{len(self.train)} train, " + f"{len(self.valid)} valid, "*bool(len(self.valid)) + f"{len(self.test)} test"
-        return f"Task({self.name!r}: {n}; {self.X.shape[1]} × {self.X.shape[2]} steps; {len(self.labels)} labels)"
+        labels = f"{len(self.labels)} label{'s'*(len(self.labels) != 1)}"
+        return f"Task({self.name!r}: {n}; {self.X.shape[1]} × {self.X.shape[2]} steps; {labels})"
 
 def check_task(task):
     "Raise `ValueError` for anything that is not a task"
