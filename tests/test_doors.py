@@ -207,3 +207,11 @@ def test_groups_hold_when_a_part_is_held_out():
 def test_a_door_shows_all_of_its_arguments(door):
     rows = dict(frame=frame_rows, folder=folder_rows, aeon=aeon_rows)[door]
     assert set(signature(getattr(Task, f'from_{door}')).parameters) == {*signature(rows).parameters, 'name'}
+
+def test_a_split_that_there_is_not():
+    task = Task('a', np.zeros((4,1,9))+np.arange(4)[:,None,None], list('abab'), splits='train')
+    with pytest.raises(ValueError, match="'train', 'valid' or 'test', found 'tset'"): task.to_aeon('tset')
+
+def test_a_task_of_one_label_is_said():
+    with pytest.warns(TaskWarning, match="task 'a': all rows have the label 'x'; there is nothing to tell apart"):
+        Task('a', np.random.default_rng(0).normal(size=(6,1,9)), ['x']*6)

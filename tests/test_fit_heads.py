@@ -37,6 +37,12 @@ def fitted(sites):
     with learn.no_bar(): return learn.fit_heads()
 
 
+def test_a_sensor_that_is_dead_leaves_labels_as_likely_as_they_are_frequent():
+    "All embeddings are equal: nothing tells the labels apart, and nothing is divided by 0"
+    learn = make([Task('dead', np.ones((12,1,30)), list('ab')*6, splits='train')])
+    with learn.no_bar(): learn.fit_heads()
+    assert np.allclose(learn.predict(np.ones((3,1,30)), 'dead')[1], .5)
+
 def test_namesakes_are_found(fitted, sites):
     frame = fitted.label_groups()
     meaning = {o.name: m for o, m in zip(*sites)}

@@ -39,7 +39,7 @@ def training_rows(
     centre = torch.stack([o.mean(0) for o in Z]).mean(0)
     # Variance within tasks and between them: what differs between sites that measure differently says little of their labels.
     scale = torch.stack([o.var(0, correction=0)+(o.mean(0)-centre)**2 for o in Z]).mean(0).sqrt()
-    scale[scale < 1e-6*scale.max()] = torch.inf
+    scale[scale <= 1e-6*scale.max()] = torch.inf
     y = [torch.from_numpy(ds.targets(k)-model.space.offsets[k]) for k in ks]
     return [_rows(z.sub_(centre).div_(scale), o, len(model.space.specs[k].labels), class_weights) for k,z,o in zip(ks, Z, y)],(centre,scale)
 

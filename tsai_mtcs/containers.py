@@ -55,7 +55,7 @@ def _checked(X, y):
     X,y = as_collection(X),column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     check_classification_targets(y)
-    if len(np.unique(y)) < 2: raise ValueError(f"expected at least two classes, found 1 class in {len(y)} label(s): {y[0]!r}")
+    if len(np.unique(y)) < 2: raise ValueError(f"expected at least two classes, found 1 class in {len(y)} label(s): {y.tolist()[0]!r}")
     return X,y
 
 # %% ../nbs/203_containers.ipynb #180138b9

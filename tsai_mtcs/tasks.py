@@ -159,6 +159,7 @@ def as_aeon(
     split:str='train', # Its part: 'train', 'valid' or 'test'
 )->tuple: # `X`, see `to_aeon`, and `y` `(n,)`
     "Series and labels of one split, in the form that aeon's estimators take"
+    if split not in ('train','valid','test'): raise ValueError(f"expected the split 'train', 'valid' or 'test', found {split!r}")
     rows = getattr(task, split)
     return to_aeon(np.asarray(task.X[rows])),np.array(task.y[rows].tolist())
 
