@@ -135,7 +135,7 @@ class SharedHeads:
     temperatures:list # What to divide each task's scores by
     groups:np.ndarray # `(labels,)` number of each label's group, -1 for none
     relevance:np.ndarray # `(labels, labels)`
-    choices:list # A dictionary a set of connected tasks: tasks, threshold, strength, pooled (see `Coupling.heads`), held-out loss alone and shared
+    choices:list # A dictionary a set of connected tasks: tasks, what `choose` gave, held-out loss alone and shared
     known:dict # What was told of labels and tasks: same, never, prior
 
 def share_heads(
