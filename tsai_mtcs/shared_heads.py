@@ -64,7 +64,7 @@ def within_part(
 
 # %% ../nbs/309_shared_heads.ipynb #2c42bf44
 THRESHOLDS,STRENGTHS = (.1,.3),(10.,.1,1.,100.) # the first of each are taken unless others are better beyond chance
-ALONE = (1.,0.)
+ALONE = (1.,0.,False)
 
 def fold_numbers(
     rows:Rows, # A task
@@ -85,7 +85,7 @@ def held_out_losses(
     used:int, # How many of them are held out in turn
     seed:int, # Seed of the division
     **known, # `find_groups`'s: `same`, `never`, `prior`
-)->dict: # `(threshold, strength)` → a line `(loss, temperature, accuracy)` a fold and task
+)->dict: # `(threshold, strength, pooled)`, see `Coupling.heads` → a line `(loss, temperature, accuracy)` a fold and task
     "Cross-entropy on held-out rows for every candidate; groups are found without these rows"
     # Tasks may hold the same recordings, seen by other sensors: these are held out together.
     folds = [fold_numbers(o.rows, n_folds, seed).to(o.rows.y.device) for o in ridges]
@@ -97,7 +97,7 @@ def held_out_losses(
         candidates = {ALONE:[o.head for o in kept]}
         for t in THRESHOLDS:
             coupling = Coupling(kept, cut_groups(tree, t))
-            candidates |= {(t,s): coupling.heads(s, tol=1e-3) for s in STRENGTHS}
+            candidates |= {(t,s,pooled): coupling.heads(s, pooled, tol=1e-3) for s in STRENGTHS for pooled in (False,True)}
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
     return {k: np.array(o) for k,o in found.items()}
 
@@ -108,13 +108,18 @@ def _losses(heads, held):
 
 def choose(
     losses:dict, # See `held_out_losses`
-)->tuple: # `(threshold, strength)`
-    "The first candidate, or the best if its loss is lower by over a standard error; `ALONE` unless that is as much better, and as accurate"
-    first = THRESHOLDS[0],STRENGTHS[0]
+)->tuple: # `(threshold, strength, pooled)`
+    """The first threshold and strength, or the best if their loss is lower by over a standard error, with the better of the two penalties.
+
+    `ALONE` unless that is better than without sharing by over a standard error, and as accurate.
+    """
+    first = THRESHOLDS[0],STRENGTHS[0],False
     if not len(losses[ALONE]): return first
     shared = {k: o[:,0] for k,o in losses.items() if k != ALONE}
-    best = min(shared, key=lambda k: shared[k].mean())
+    def loss(key): return shared[key].mean()
+    best = min((o for o in shared if not o[2]), key=loss)
     if not _beyond_chance(shared[first]-shared[best]): best = first
+    best = min(((*best[:2], o) for o in (False,True)), key=loss)
     right = losses[best][:,2].mean() >= losses[ALONE][:,2].mean() # more confidence is no gain where accuracy falls
     return best if right and _beyond_chance(losses[ALONE][:,0]-shared[best]) else ALONE
 
@@ -130,7 +135,7 @@ class SharedHeads:
     temperatures:list # What to divide each task's scores by
     groups:np.ndarray # `(labels,)` number of each label's group, -1 for none
     relevance:np.ndarray # `(labels, labels)`
-    choices:list # A dictionary a set of connected tasks: tasks, threshold, strength, held-out loss alone and shared
+    choices:list # A dictionary a set of connected tasks: tasks, what `choose` gave, held-out loss alone and shared
     known:dict # What was told of labels and tasks: same, never, prior
 
 def share_heads(
@@ -156,13 +161,14 @@ def share_heads(
         part = [Ridge(o, ridges[k].penalty) for o,k in zip(part, ks)]
         many = sum(len(o.rows.y) for o in part) > 3000 # one held-out fold is enough
         losses = held_out_losses(part, n_folds, 1 if many else n_folds, seed, **known) if strength is None else {}
-        threshold,drawn = choose(losses) if strength is None else (THRESHOLDS[0],strength)
-        out.choices.append(_choice(ks, threshold, drawn, losses))
+        chosen = choose(losses) if strength is None else (THRESHOLDS[0],strength,False)
+        out.choices.append(_choice(ks, chosen, losses))
+        threshold,drawn,pooled = chosen
         if not drawn: continue
         own = np.where(labels, cut_groups(tree, threshold), -1)
         out.groups = np.where(own < 0, out.groups, own+1+out.groups.max())
-        temperature = np.exp(np.log(losses[threshold,drawn][:,1]).mean()) if losses and len(losses[threshold,drawn]) else None
-        for k,(w,b) in zip(ks, Coupling(part, own[labels]).heads(drawn)):
+        temperature = np.exp(np.log(losses[chosen][:,1]).mean()) if losses and len(losses[chosen]) else None
+        for k,(w,b) in zip(ks, Coupling(part, own[labels]).heads(drawn, pooled)):
             if (own[tasks == k] < 0).all(): continue
             out.heads[k] = (w if basis is None else basis@w, b)
             if temperature: out.temperatures[k] = float(temperature)
@@ -190,9 +196,9 @@ def _connected(groups, tasks):
         ks = np.flatnonzero(component == o)
         if len(ks) > 1: yield ks
 
-def _choice(ks, threshold, strength, losses):
+def _choice(ks, chosen, losses):
     mean = lambda key: float(losses[key][:,0].mean()) if len(losses.get(key, ())) else np.nan
-    return dict(tasks=list(map(int, ks)), threshold=threshold, strength=strength, alone=mean(ALONE), shared=mean((threshold,strength)))
+    return dict(tasks=list(map(int, ks)), **dict(zip(('threshold','strength','pooled'), chosen)), alone=mean(ALONE), shared=mean(chosen))
 
 def _in_order(groups):
     "The same groups, numbered from 0 by their first label"
