@@ -44,6 +44,7 @@ LINES = {
     'embed model x.csv': (2, 'name one of: waves, machine'),
     'add nowhere --data x.csv': (2, 'found no model.safetensors'),
     'add model --data none.csv': (2, 'found none'),
+    'add model --data x.csv --name waves': (2, '--update learns these rows too'),
     'export model': (2, 'found none'),
     'export model --onnx model.pt': (2, '.onnx file'),
     'export model --pt2 model.pt2 --task wave': (2, 'known: waves, machine'),

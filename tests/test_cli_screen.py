@@ -54,6 +54,33 @@ def test_a_run_that_goes_on_says_what_is_left(said):
     assert said('train --resume --out whole')[0] == 'Epochs done: 2 of 2; left: 0'
 
 
+def test_a_folder_is_added_and_what_was_trained_is_scored_as_before(said, folder, capsys):
+    "The task that was added has no rows in the run, which says so"
+    said('train --archive archive --arch kernels --out grown')
+    before = said('evaluate grown --classifier ridge')
+    for i in range(8):
+        (folder/'水泵'/'ab'[i%2]).mkdir(parents=True, exist_ok=True)
+        (folder/'水泵'/'ab'[i%2]/f'{i}.csv').write_text('\n'.join(str((t*(1+i%2)+i)%7) for t in range(40)))
+    assert said('add grown --data 水泵')[0] == "8 series of 2 labels are learned as the task '水泵' of the model in grown"
+    capsys.readouterr()
+    assert main('evaluate grown --classifier ridge'.split()) == 0
+    out,err = capsys.readouterr()
+    assert out.splitlines() == before
+    assert err.splitlines()[-1] == "The task '水泵', which was added to the model, is left out: the run has no rows of it"
+
+
+def test_a_warning_takes_a_line(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    lines = [f'{i},{"train" if i%2 else "test"},{"ab"[i%2]},{(t*i)%5}' for i in range(8) for t in range(20)]
+    Path('uneven.csv').write_text('\n'.join(['id,split,label,v', *lines]))
+    assert main('tasks --data uneven.csv'.split()) == 0
+    assert capsys.readouterr().err == ("mtcs: warning: task 'uneven': no training row has the label(s) 'a'; rows with them are counted as "
+                                       "wrong\n")
+    Path('other.csv').write_text('id,v\n1,2\n')
+    assert main('tasks --data other.csv'.split()) == 2
+    assert capsys.readouterr().err == "mtcs: other.csv: expected the column 'label', found id, v\n"
+
+
 def test_json_and_quiet(said):
     assert len(said('train --archive archive --epochs 2 --out quiet --quiet')) == 1
     assert set(json.loads('\n'.join(said('evaluate quiet --json')))) == {'waves',NAME,'mean'}

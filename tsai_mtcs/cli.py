@@ -7,8 +7,7 @@ __all__ = ['DEMO', 'train', 'evaluate', 'groups', 'demo', 'make_parser', 'main']
 
 # %% ../nbs/700_cli.ipynb #cfbfe1ca
 import argparse, os, sys, warnings
-from contextlib import contextmanager, nullcontext, redirect_stdout
-from io import StringIO
+from contextlib import nullcontext
 from pathlib import Path
 
 import tsai_mtcs
@@ -21,7 +20,7 @@ from .cli_info import info_commands
 from .cli_page import write_page
 from .cli_run import (SETTINGS, check_sources, encoder_of, load_tasks, read_run, recipe_settings, resumed_run, run_recipe,
                       say_sources, settings_of, write_text)
-from .cli_tables import json_text, one_line, text_table
+from .cli_tables import json_text, last_line, one_line, short_warnings, text_table
 from .cli_use import use_commands
 from .files import write_whole
 from .headers import read_description
@@ -97,6 +96,10 @@ def _trained_learner(folder, quiet=False):
     from tsai_mtcs.all import MTCSModel, MultiHead
     model = MTCSModel.from_pretrained(folder)
     learn = _make_learner(run, folder)
+    from tsai_mtcs.growing import remove_task
+    for name in [o for o in model.space.names if o not in learn.dls.space.names]: # `mtcs add` keeps no rows
+        print(f"The task '{name}', which was added to the model, is left out: the run has no rows of it", file=sys.stderr)
+        model = remove_task(model, name)
     if model.space.vocab != learn.dls.space.vocab:
         raise ValueError(f"the data sets have other labels than the model in {folder} was trained on; train it again")
     try:
@@ -217,22 +220,14 @@ def make_parser():
     return parser
 
 # %% ../nbs/700_cli.ipynb #232382b3
-@contextmanager
-def _last_line():
-    "Of what is printed within, print the last line"
-    warnings.simplefilter('ignore')
-    with redirect_stdout(StringIO()) as said: yield
-    print(*said.getvalue().splitlines()[-1:])
-
 def main(
     argv=None, # Arguments; `None`: those of the process
 )->int: # Exit code: 0; 2 after an error, which takes one line; 130 after Ctrl-C
     "The `mtcs` command"
     args = make_parser().parse_args(argv)
-    warnings.simplefilter('ignore', FutureWarning)
     os.environ.setdefault('PYTHONWARNINGS', 'ignore::FutureWarning') # for the processes of `--n-jobs`
     try:
-        with _last_line() if getattr(args, 'quiet', False) else nullcontext(): args.command(args)
+        with short_warnings(), last_line() if getattr(args, 'quiet', False) else nullcontext(): args.command(args)
     except (ValueError, OSError, ImportError) as e: code,text = 2,str(e)
     except KeyboardInterrupt as e: code,text = 130,str(e) or 'stopped'
     else: return 0

@@ -9,23 +9,40 @@ __all__ = ['add', 'add_command']
 from pathlib import Path
 
 from .cli_files import check_file, read_series
+from .cli_run import own_rows
+from .cli_tables import text_table
 from .headers import read_description
 from .lock import locked
 
 # %% ../nbs/709_cli_add.ipynb #3158c57a
+def _labelled_rows(path):
+    "`X` and `y` of a data set of any form, and `splits` where its table has them"
+    if path.is_dir() or path.suffix == '.parquet' or _is_long(path): return {k: o for k,o in own_rows(path).items() if k != 'groups'}
+    X,y = read_series(path, labelled=True)
+    if y is None:
+        raise ValueError(f"{path}: expected a label beside each series, found none; write them as text, a label and its series a line")
+    return dict(X=X, y=y)
+
+def _is_long(path):
+    "Whether a text begins with the names of the columns of a table with a line a time step"
+    with path.open('rb') as f: first = f.readline(10000).decode('utf-8-sig', 'replace')
+    return {'id','label'} <= {o.strip().strip('"') for o in first.split(',')}
+
 def add(args):
     "Add a data set to a saved model, in seconds: encoder and other tasks stay as they are"
-    read_description(args.folder), check_file(args.data)
+    known = [o['name'] for o in read_description(args.folder)['tasks']]
+    data,out = Path(args.data),Path(args.out or args.folder)
+    if not data.is_dir(): check_file(data)
+    name = args.name or (data.resolve().name if data.is_dir() else data.stem)
+    if name in known and not args.update:
+        raise ValueError(f"the model has a task '{name}' already; --update learns these rows too, and --name makes another task of them")
     from tsai_mtcs.all import MTCSModel, Task, add_task, known_labels, update_task
-    model,name,out = MTCSModel.from_pretrained(args.folder),args.name or Path(args.data).stem,Path(args.out or args.folder)
-    X,y = read_series(args.data, labelled=True)
-    if y is None:
-        raise ValueError(f"{args.data}: expected a label beside each series, found none; write them as text, a label and its series a line")
-    task = Task(name, X, y, splits='train')
+    model = MTCSModel.from_pretrained(args.folder)
+    task = Task(name, **{'splits':'train', **_labelled_rows(data)})
     found = known_labels(model, task)
     with locked(out): (update_task if args.update else add_task)(model, task).save_pretrained(out)
-    print(f"{len(y)} series of {len(task.labels)} labels are learned as the task '{name}' of the model in {out}")
-    if len(found): print(f"Labels that seem to mean the same:\n{found.to_string(index=False, float_format='{:.2f}'.format)}")
+    print(f"{len(task.train)} series of {len(task.labels)} labels are learned as the task '{name}' of the model in {out}")
+    if len(found): print(f"Labels that seem to mean the same:\n{text_table(list(found), found.to_numpy().tolist())}")
     print(f"To use it: mtcs predict {out} --task '{name}' FILE")
 
 def add_command(
@@ -34,7 +51,8 @@ def add_command(
     "Make `add` a command of the parser"
     arg = command(add, 'mtcs add run --data pump.tsv --name pump')
     arg('folder', help='folder of a run, or of a saved model')
-    arg('--data', required=True, help='labelled series: .ts, .arff, or text with a label and a series a line')
-    arg('--name', help="name of the task (default: the file's)")
+    arg('--data', required=True,
+        help='labelled series: .ts, .arff, text with a label and a series a line, or as `mtcs train --data` takes them')
+    arg('--name', help="name of the task (default: that of the file or folder)")
     arg('--update', action='store_true', help='the model knows the task: learn these rows and labels too')
     arg('--out', help='folder for the model with the new task (default: the same folder)')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'recipe_settings', 'run_recipe', 'check_settings', 'encoder_of', 'settings_of', 'resumed_run',
-           'settings_that_count', 'say_sources', 'check_sources', 'own_tasks', 'load_tasks', 'write_text', 'write_run',
-           'read_run']
+           'settings_that_count', 'say_sources', 'check_sources', 'own_tasks', 'own_rows', 'load_tasks', 'write_text',
+           'write_run', 'read_run']
 
 # %% ../nbs/702_cli_run.ipynb #cccb949d
 import math, sys
@@ -150,15 +150,19 @@ def own_tasks(
     paths:str, # Folders, see `folder_rows`, and tables, see `frame_rows`, separated by commas
 )->list: # `Task`s, named as folders and files are
     "Data sets from folders and tables; a table has columns id and label, and optionally time, group and split"
-    from tsai_mtcs.doors import read_table
     from tsai_mtcs.tasks import Task
-    tasks,columns = [],dict(time='time', groups='group', split='split')
-    for path in [Path(o.strip()) for o in paths.split(',')]:
-        if path.is_dir(): tasks.append(Task.from_folder(path))
-        else:
-            table = read_table(path)
-            tasks.append(Task.from_frame(table, path.stem, id='id', label='label', **{k: o for k,o in columns.items() if o in table}))
-    return tasks
+    found = [Path(o.strip()) for o in paths.split(',')]
+    return [Task(o.resolve().name if o.is_dir() else o.stem, **own_rows(o)) for o in found]
+
+def own_rows(
+    path, # A folder, see `folder_rows`, or a table, see `frame_rows`
+)->dict: # `X`, `y`, and `groups` and `splits` where the table has them
+    "Labelled series from a folder, or from a table with columns id and label, and optionally time, group and split"
+    from tsai_mtcs.doors import folder_rows, frame_rows, read_table
+    if Path(path).is_dir(): return folder_rows(path)
+    table,columns = read_table(path),dict(time='time', groups='group', split='split')
+    try: return frame_rows(table, id='id', label='label', **{k: o for k,o in columns.items() if o in table})
+    except ValueError as e: raise ValueError(f"{path}: {e}") from e
 
 # %% ../nbs/702_cli_run.ipynb #52127055
 def load_tasks(
