@@ -143,6 +143,18 @@ class TestFolder:
         task = Task.from_folder(folder)
         assert task.name == 'bearing' and task.X.shape == (10,2,34) and task.labels == ('ball','inner') and len(task.test) == 2
 
+    def test_hidden_files_are_none_and_folders_within_a_label_are_of_it(self, folder):
+        "As those that notebooks leave, and as recordings of several days"
+        for name in ('.ipynb_checkpoints','ball/.cache','ball/monday'): (folder/name).mkdir()
+        for name in ('.ipynb_checkpoints/0.npy','ball/.cache/0.npy','ball/._0.npy','ball/monday/9.NPY'):
+            (folder/name).write_bytes((folder/'ball'/'0.npy').read_bytes())
+        task = Task.from_folder(folder)
+        assert task.labels == ('ball','inner') and len(task.y) == 11 and (task.y == 'ball').sum() == 6
+
+    def test_a_table_that_lacks_a_file(self, folder):
+        table = pd.DataFrame(dict(file=['ball/0.npy',None], label=['a','b']))
+        with pytest.raises(ValueError, match='a file in every line of the table, found none in 1'): Task.from_folder(folder, table=table)
+
     def test_label_group_and_split_from_a_table(self, folder, tmp_path):
         files = [f'{o}/{i}.npy' for o in ('ball','inner') for i in range(5)]
         pd.DataFrame(dict(file=files, label=[i%2 for i in range(10)], group=['m']*5+['n']*5,

@@ -297,6 +297,16 @@ def test_a_lacking_callback_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'expected the callback\(s\) average_weights'): learn.fit(1, start_epoch=1)
 
 
+@pytest.mark.parametrize('name,error,match', [('.', ValueError, 'found the folder'),
+                                              ('closed/run.pt', PermissionError, 'can be written to')])
+def test_a_place_where_no_file_can_be_is_refused_before_training(tmp_path, monkeypatch, name, error, match):
+    learn = make(tmp_path)
+    before = weights(learn.model)
+    monkeypatch.setattr(os, 'access', lambda path, mode: path.name != 'closed') # root may write everywhere
+    with pytest.raises(error, match=match): learn.fit(1, cbs=Checkpoint(tmp_path/name))
+    assert same(before, weights(learn.model))
+
+
 # A checkpoint belongs to a fit: nothing else reads or replaces the file
 def test_looking_at_a_learner_leaves_the_checkpoint_of_its_fit(tmp_path):
     path = tmp_path/'last.pt'

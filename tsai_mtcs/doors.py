@@ -158,34 +158,40 @@ def _warn_uneven(steps, time, resample):
 
 # %% ../nbs/002_doors.ipynb #b469bab9
 def folder_rows(
-    path, # A folder; files of its sub-folders are read too
-    table=None, # A data frame or `.csv` with columns `file` and `label`, perhaps `group` and `split`; `None`: a sub-folder a label
+    path, # A folder; files of its sub-folders are read too, hidden ones are not
+    table=None, # A data frame or `.csv` with columns `file` and `label`, perhaps `group` and `split`; `None`: labels are sub-folders
     pattern:str='*', # Which files, such as '*.wav'
 )->dict: # `X`, `y`, and `groups` and `splits` where the table has them
     "Series from files: `.csv` (a line a time step, with or without a header), `.npy` `(len,)` or `(vars, len)`, `.wav`, `.flac` or `.ogg`"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f"expected a folder of series at {path}, found none")
     if table is None:
-        files = sorted(o for o in path.rglob(pattern) if o.is_file() and o.suffix in READERS)
+        files = sorted(o for o in path.rglob(pattern) if o.is_file() and o.suffix.lower() in READERS and not _hidden(o, path))
         direct = next((o for o in files if o.parent == path), None)
         if direct is not None:
             raise ValueError(f"expected a sub-folder a label in {path}, found the file {direct.name} beside them; or give a `table` of "
                              "labels")
         if not files: raise ValueError(f"expected files of the kinds {', '.join(READERS)} in sub-folders of {path}, found none")
-        return dict(X=[_read(o) for o in files], y=np.array([o.parent.name for o in files], object))
+        return dict(X=[_read(o) for o in files], y=np.array([o.relative_to(path).parts[0] for o in files], object))
     table = read_table(table)
     missing = [o for o in ('file','label') if o not in table]
     if missing: raise ValueError(f"expected the columns file and label in the table, found {', '.join(map(str, table.columns))}")
-    out = dict(X=[_read(path/o) for o in table.file], y=table.label.to_numpy(object))
+    lacking = int(table.file.isna().sum())
+    if lacking: raise ValueError(f"expected a file in every line of the table, found none in {lacking}")
+    out = dict(X=[_read(path/str(o)) for o in table.file], y=table.label.to_numpy(object))
     if 'group' in table: out['groups'] = table.group.to_numpy(object)
     if 'split' in table: out['splits'] = _splits(table.split.to_numpy(object))
     return out
 
+def _hidden(file, path):
+    "Whether a file or a folder between is hidden, as those of notebooks and of version control are"
+    return any(o.startswith('.') for o in file.relative_to(path).parts)
+
 def _read(path):
     "One series `(vars, len)`"
     if not path.is_file(): raise FileNotFoundError(f"expected a series at {path}, found no file")
-    if path.suffix not in READERS: raise ValueError(f"{path}: expected one of the kinds {', '.join(READERS)}")
-    try: return READERS[path.suffix](path)
+    if path.suffix.lower() not in READERS: raise ValueError(f"{path}: expected one of the kinds {', '.join(READERS)}")
+    try: return READERS[path.suffix.lower()](path)
     except (ValueError, OSError, EOFError) as e: raise ValueError(f"{path}: can't be read as a series ({e})") from e
 
 def _csv(path):

@@ -6,6 +6,7 @@
 __all__ = ['FORMAT', 'Checkpoint', 'fit_settings', 'run_state', 'read_checkpoint', 'read_history', 'ContinueFit', 'resume_fit']
 
 # %% ../../nbs/221_callback.checkpoint.ipynb #7f7e1923
+import os
 from pathlib import Path
 from warnings import warn
 
@@ -41,6 +42,7 @@ class Checkpoint(Callback):
         "Refuse what a checkpoint can't keep, before anything is trained"
         self.run = not hasattr(self.learn, 'lr_finder') # which takes back what it has trained
         if not self.run: return
+        _check_place(self.path)
         self.history,self._tried,self._settings = [],False,fit_settings(self.learn)
         with rng_kept(): self.model.check_rebuilds()
         plain(run_state(self.learn), 'the state of the fit')
@@ -55,6 +57,12 @@ class Checkpoint(Callback):
         write_state(self.path, run_state(self.learn) | done)
         if not self._tried: read_checkpoint(self.path)
         self._tried = True
+
+def _check_place(path):
+    "Raise an error where no file can be written"
+    if path.is_dir(): raise ValueError(f"expected a file to write the checkpoint to, found the folder {path}; name a file in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK): raise PermissionError(f"expected a folder that can be written to, found {path.parent}")
 
 def _numbered(names): return [o if names[:i].count(o) == 0 else f'{o} {names[:i].count(o)+1}' for i,o in enumerate(names)]
 
