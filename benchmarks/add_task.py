@@ -20,21 +20,26 @@ Ways:
     MultiROCKET-Hydra  aeon's classifier on the new rows alone
     raw, 1-NN          the nearest of the new rows, z-scored
 
-New rows and test rows are the same for all ways. A run that is started again continues.
+New rows and test rows are the same for all ways. `related` and `evidence` say how many known tasks `add_task` takes for relatives
+of the new one, and how strongly the best of all known tasks answers to it. A run that is started again measures what is missing.
 """
 import argparse, csv, time, warnings
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tsai_mtcs import growing
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, Task, add_task, known_labels, mtcs_learner, set_seed, ucr_tasks
 from tsai_mtcs.bench.sites import deal_sites
 
 TASKS = ('SwedishLeaf','TwoPatterns','FaceAll','SyntheticControl','ECG5000','UWaveGestureLibraryY','MedicalImages','Crop','ElectricDevices',
          'PowerCons','Wafer','Strawberry')
 DEEP = dict(hidden=32, feats=160, depth=7)
-FIELDS = ['task','seed','known','way','rows','accuracy','seconds','related']
+FIELDS = ['task','seed','known','way','rows','accuracy','seconds','related','evidence']
+ENCODERS = {'kernels':('kernels', 0), 'kernels, known':('kernels', None), 'random TS2Vec':('random', 0), 'trained TS2Vec':('trained', 0),
+            'trained, known':('trained', None)} # way → encoder and `strength`
 
 
 def rows_of(task, rows, start=0, stop=None):
@@ -66,12 +71,6 @@ class Divided:
 def score(task, labels): return float((np.asarray(labels).astype(str) == task.y[task.test].astype(str)).mean())
 
 
-def from_model(model, strength):
-    "How a model's new task is learned and scored"
-    def run(task): return score(task, add_task(model, task, strength=strength).predict(task.X[task.test], task.name)[0])
-    return run
-
-
 def hydra(task):
     from aeon.classification.convolution_based import MultiRocketHydraClassifier
     (X, y), (X_test, _) = task.to_aeon(), task.to_aeon('test')
@@ -84,19 +83,28 @@ def nearest(task):
     return score(task, KNeighborsClassifier(1).fit(X[task.train], task.y[task.train].astype(str)).predict(X[task.test]))
 
 
-def models(tasks, seed, epochs):
-    "Models of the known tasks: kernels, TS2Vec as initialised, TS2Vec trained"
-    dls = MultiTaskDataLoaders.from_tasks(tasks, check_copies=False, seed=seed).unwatched()
-    kernels = mtcs_learner(dls, KernelEncoder, arch_config=dict(seed=seed))
-    set_seed(seed)
-    random = mtcs_learner(dls, arch_config=DEEP)
-    set_seed(seed)
-    trained = mtcs_learner(dls, arch_config=DEEP)
-    for learn,n in ((kernels, 0), (random, 0), (trained, epochs)):
+ALONE = {'MultiROCKET-Hydra':hydra, 'raw, 1-NN':nearest} # they know the new rows alone
+
+
+class Models:
+    "Models of the known tasks, each made when it is first asked for"
+    def __init__(self, tasks, seed, epochs):
+        self.seed,self.epochs = seed,epochs
+        self.dls = MultiTaskDataLoaders.from_tasks(tasks, check_copies=False, seed=seed).unwatched()
+
+    def solved(self, *args, epochs=0, **kwargs):
+        set_seed(self.seed)
+        learn = mtcs_learner(self.dls, *args, **kwargs)
         with learn.no_bar(), learn.no_logging():
-            if n: learn.fit_one_cycle(n)
-            learn.fit_heads(seed=seed)
-    return kernels.model,random.model,trained.model
+            if epochs: learn.fit_one_cycle(epochs)
+            return learn.fit_heads(seed=self.seed).model
+
+    @cached_property
+    def kernels(self): return self.solved(KernelEncoder, arch_config=dict(seed=self.seed))
+    @cached_property
+    def random(self): return self.solved(arch_config=DEEP)
+    @cached_property
+    def trained(self): return self.solved(arch_config=DEEP, epochs=self.epochs)
 
 
 def settings(args):
@@ -111,47 +119,44 @@ def settings(args):
 
 def run(args):
     path = Path(args.out)
-    done = set(pd.read_csv(path)[['task','seed','known','rows']].itertuples(index=False, name=None)) if path.exists() else set()
+    done = set(pd.read_csv(path)[FIELDS[:5]].itertuples(index=False, name=None)) if path.exists() else set()
     for seed,known,tasks,parts in settings(args):
-        todo = [(o, n) for o in parts for n in args.rows if (o.task.name, seed, known, n) not in done]
-        if not todo: continue
-        start = time.perf_counter()
-        kernels,random,trained = models(tasks, seed, args.epochs)
-        print(f'seed {seed}, {known}: {len(tasks)} tasks learned in {time.perf_counter()-start:.0f} s', flush=True)
-        ways = {'kernels': from_model(kernels, 0), 'kernels, known': from_model(kernels, None), 'random TS2Vec': from_model(random, 0),
-                'trained TS2Vec': from_model(trained, 0), 'trained, known': from_model(trained, None)}
-        if known == 'site': ways |= {'MultiROCKET-Hydra': hydra, 'raw, 1-NN': nearest} # they know nothing but the new rows
-        for o,n in todo: record(path, o, n, seed, known, ways, kernels)
+        models = Models(tasks, seed, args.epochs)
+        for o in parts:
+            for n in args.rows:
+                ways = [way for way in args.ways if known == 'site' or way not in ALONE]
+                ways = [way for way in ways if (o.task.name, seed, known, way, n) not in done]
+                if not ways: continue
+                lines = [(o.task.name, seed, known, way, n, *measured(o.added(n), way, models)) for way in ways]
+                with path.open('a', newline='') as f:
+                    if not f.tell(): csv.writer(f).writerow(FIELDS)
+                    csv.writer(f).writerows(lines)
+                print(o.task.name, seed, known, n, *(f'{o[3]} {o[5]:.3f}' for o in lines), sep=', ', flush=True)
 
 
-def record(path, divided, n, seed, known, ways, model):
-    "Score all ways on `n` rows a label and write a line for each"
-    task,lines = divided.added(n),[]
-    related = known_labels(model, task).task.nunique()
-    for way,f in ways.items():
-        start = time.perf_counter()
-        accuracy = f(task)
-        lines.append((divided.task.name, seed, known, way, n, round(accuracy, 4), round(time.perf_counter()-start, 2), related))
-    with path.open('a', newline='') as f:
-        if not f.tell(): csv.writer(f).writerow(FIELDS)
-        csv.writer(f).writerows(lines)
-    print(*(f'{o[3]} {o[5]:.3f}' for o in lines), sep=', ', flush=True)
+def measured(task, way, models):
+    "Accuracy, seconds, number of relatives and the largest evidence; `None` where nothing known is asked"
+    encoder,strength = ENCODERS.get(way, (None, 0))
+    model = encoder and getattr(models, encoder) # made before the clock starts
+    start = time.perf_counter()
+    accuracy = score(task, add_task(model, task, strength).predict(task.X[task.test], task.name)[0]) if model else ALONE[way](task)
+    found = [round(accuracy, 4), round(time.perf_counter()-start, 2)]
+    if strength == 0: return [*found, None, None]
+    evidence = growing.known_tasks(model, growing._new_rows(model, task, task.spec))[0].evidence
+    return [*found, known_labels(model, task).task.nunique(), round(evidence, 3)]
 
 
 def show(path):
-    "Mean accuracy over data sets and seeds, and the difference from kernels with its standard error over data sets"
+    "Mean accuracy over data sets and seeds that all ways have, and the difference from kernels with its standard error"
     found = pd.read_csv(path)
-    alone = found[found.way.isin(['MultiROCKET-Hydra','raw, 1-NN'])]
-    for known in ('site','stranger'):
-        part = found[found.known == known]
-        if known == 'stranger': part = pd.concat((part, alone))
-        print(f'\nThe new data set is a {known}:')
-        print(part.pivot_table(index='way', columns='rows', values='accuracy', sort=False).round(3).to_string())
-        wide = part.pivot_table(index='task', columns=['rows','way'], values='accuracy')
-        gain = wide.sub(wide.xs('kernels', level='way', axis=1).reindex(wide.columns.get_level_values('rows'), axis=1).to_numpy())
-        table = gain.agg(['mean','sem']).T.unstack('rows').swaplevel(axis=1).sort_index(axis=1)
-        print('Difference from kernels, standard error over data sets:')
-        print(table.round(3).to_string())
+    for known in found.known.unique():
+        part = found[(found.known == known) | found.way.isin(ALONE)]
+        wide = part.pivot_table(index=['rows','task','seed'], columns='way', values='accuracy').dropna()
+        gain = wide.sub(wide.kernels, axis=0).groupby('rows')
+        print(f'\nThe new data set is a {known}; mean of {wide.groupby("rows").size().max()}:')
+        print(wide.groupby('rows').mean().T.round(3).to_string())
+        print('Difference from kernels, and its standard error:')
+        print(pd.concat(dict(mean=gain.mean().T, error=gain.sem().T), axis=1).swaplevel(axis=1).sort_index(axis=1).round(3).to_string())
 
 
 if __name__ == '__main__':
@@ -166,6 +171,7 @@ if __name__ == '__main__':
     parser.add_argument('--test', type=int, default=300, help='test rows to score, at most')
     parser.add_argument('--epochs', type=int, default=20, help='epochs of the trained encoder')
     parser.add_argument('--seeds', default=[0,1], type=numbers)
+    parser.add_argument('--ways', default=[*ENCODERS, *ALONE], nargs='*', help='each in quotes')
     parser.add_argument('--out', default='added.csv')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
