@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from .ridge import Ridge
-from .shared_heads import within_part, fold_numbers, narrowed, share_heads
+from .shared_heads import fold_numbers, share_heads, within_part
+from .solve import narrowed
 
 # %% ../nbs/403_helping.ipynb #fca9e5c2
 def held_out_right(
