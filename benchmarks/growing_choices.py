@@ -6,7 +6,8 @@
 The training rows of each data set are divided in two; one half is dealt out to four sites, the other is what they are scored by.
 The fourth site is new, with one to ten rows a label. The model is kernels and solved heads of the three other sites and of one site of
 the next two data sets ('site'), or of those alone ('stranger'). Each line of the CSV is the held-out accuracy for one setting: `close`
-and `chance`, which known tasks count as relatives; `few`, the penalty where each label has one row. A run that is started again goes on.
+and `chance`, which known tasks count as relatives; `few`, the penalty where each label has one row. `SINGLE`, which `related_of` asks for
+there besides, is left out: `add_task.py` measured it. A run that is started again continues.
 """
 import argparse, csv, itertools
 from pathlib import Path

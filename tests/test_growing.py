@@ -6,7 +6,8 @@ from fastai.losses import LabelSmoothingCrossEntropyFlat
 from fastai.metrics import error_rate
 
 from helpers import quiet, quiet_learner, random_task, same, weights
-from tsai_mtcs.growing import STRENGTHS, add_task, known_labels, known_tasks, remove_task, solve_new, update_task, with_task
+from tsai_mtcs.growing import (STRENGTHS, KnownTask, add_task, known_labels, known_tasks, related_of, remove_task, solve_new, update_task,
+                               with_task)
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.encoders import MMoEEncoder
 from tsai_mtcs.kernels import KernelEncoder
@@ -92,6 +93,13 @@ class TestNewTask:
     def test_two_labels_of_a_row_each_stand_alone(self, model):
         task = site('new', dict(x='sine', y='square'), train=2)
         assert torch.equal(add_task(model, task).head.weight, add_task(model, task, strength=0).head.weight)
+
+    @pytest.mark.parametrize('rows, evidence, related', [(1, .8, False), (1, .9, True), (2, .8, True), (2, .4, False)])
+    def test_labels_of_a_single_row_need_more_evidence(self, rows, evidence, related):
+        y = torch.arange(10).repeat(rows)
+        pairs = np.arange(10),np.arange(10)
+        known = KnownTask('known', torch.zeros(10, 4), evidence*np.eye(10), pairs)
+        assert related_of(Rows(torch.zeros(len(y), 4), y, 10, torch.ones(len(y))), [known]) == [known]*related
 
     def test_a_row_a_label_is_fitted_closely(self, model):
         task = site('new', dict(x='sine', y='square', z='fast'), train=3, seed=5)
