@@ -88,16 +88,27 @@ def solve_heads(
             w,block = w/scale[:,None],slice(*space.offsets[k:k+2])
             head.weight[block] = w.T/t
             head.last.bias[block] = (b-centre@w)/t
-        if trained is not None and not trained.hidden: _average(head, trained, torch.from_numpy(found.groups).to(head.weight.device))
+        if trained is not None and not trained.hidden:
+            known = _explains(trained, rows, centre, scale, found.right)
+            _average(head, trained, torch.from_numpy(found.groups).to(head.weight.device), known.to(head.weight))
     return head,found
 
-def _average(head, trained, groups):
-    "Replace each head by the mean of it and the trained one, which is averaged over its label group first"
+def _explains(trained, rows, centre, scale, right):
+    "A mask of the labels: those of tasks whose trained head is as accurate on the rows that it has seen as `right` says, within chance"
+    sizes,weight,bias = [o.n_labels for o in rows],trained.weight.detach().to(centre),trained.last.bias
+    level = weight@centre if bias is None else weight@centre+bias.detach().to(centre)
+    slope = weight*torch.where(scale.isfinite(), scale, 0) # `rows` are standardised, the head takes raw embeddings
+    own = [float(((o.X@w.T+b).argmax(1) == o.y).double().mean()) for o,w,b in zip(rows, slope.split(sizes), level.split(sizes))]
+    chance = .5/torch.tensor([len(o.y) for o in rows]).sqrt() # the largest standard error of an accuracy
+    return (torch.tensor(own)+chance >= torch.tensor(right)).repeat_interleave(torch.tensor(sizes))
+
+def _average(head, trained, groups, known):
+    "Replace each head that is `known` by the mean of it and the trained one, which is averaged over its label group first"
     zeros = torch.zeros_like(head.last.bias)
     for own,theirs in ((head.weight, trained.weight), (head.last.bias, zeros if trained.last.bias is None else trained.last.bias)):
         mean = theirs.detach().clone()
         pull_together(mean, members_of(groups), 1.)
-        own.lerp_(mean, .5)
+        own.lerp_(mean, .5*known.view(-1, *[1]*(own.ndim-1)))
 
 # %% ../nbs/310_closed_form.ipynb #1286973b
 def groups_frame(

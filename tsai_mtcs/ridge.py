@@ -127,6 +127,11 @@ class Ridge:
         return self.weight,self.bias
 
     @property
+    def right(self):
+        "Accuracy of the leave-one-out scores"
+        return float((self.scores.argmax(1) == self.rows.y).double().mean())
+
+    @property
     def levels(self):
         "Mean leave-one-out score of each label on its own rows and on the other rows, two tensors `(n_labels,)`"
         own = self.rows.one_hot

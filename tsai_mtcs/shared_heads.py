@@ -133,6 +133,7 @@ class SharedHeads:
     "The result of `share_heads`"
     heads:list # `(weight, bias)` a task
     temperatures:list # What to divide each task's scores by
+    right:list # Accuracy of each task's own head on its rows, each left out
     groups:np.ndarray # `(labels,)` number of each label's group, -1 for none
     relevance:np.ndarray # `(labels, labels)`
     choices:list # A dictionary a set of connected tasks: tasks, what `choose` gave, held-out loss alone and shared
@@ -152,7 +153,7 @@ def share_heads(
     ridges = [Ridge(o) for o in rows]
     A,tree = find_groups(ridges, same, never, prior)
     groups,tasks = cut_groups(tree, THRESHOLDS[0]),np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], np.full(len(groups), -1), A, [],
+    out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], [o.right for o in ridges], np.full(len(groups), -1), A, [],
                       dict(same=same, never=never, prior=prior))
     for ks in progress(list(_connected(groups, tasks))):
         labels = np.isin(tasks, ks)
