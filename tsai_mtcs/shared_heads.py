@@ -97,7 +97,9 @@ def held_out_losses(
         candidates = {ALONE:[o.head for o in kept]}
         for t in THRESHOLDS:
             coupling = Coupling(kept, cut_groups(tree, t))
-            candidates |= {(t,s,pooled): coupling.heads(s, pooled, tol=1e-3) for s in STRENGTHS for pooled in (False,True)}
+            for s in STRENGTHS:
+                candidates[t,s,False] = coupling.heads(s, tol=1e-3)
+                candidates[t,s,True] = coupling.heads(s, True, tol=1e-3) if coupling.has_choice else candidates[t,s,False]
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
     return {k: np.array(o) for k,o in found.items()}
 

@@ -170,6 +170,11 @@ class Coupling:
         parts = [Part(o, centre, float(scale.sqrt()), g) for o,centre,g in zip(ridges, centres, groups)]
         return parts,len(used),coupled_penalties(ridges, groups, centres),float(scale),basis
 
+    @property
+    def has_choice(self):
+        "Whether the two `coupled_penalties` differ anywhere"
+        return any(own != pooled for _,_,_,(own,pooled),*_ in self.sets)
+
     def heads(self,
         strength:float, # c as a multiple of the tasks' mean squared singular value
         pooled:bool=False, # The second of `coupled_penalties`, and not the first
