@@ -34,7 +34,7 @@ def text_width(
     return sum(0 if combining(c) else 1+(east_asian_width(c) in 'WF') for c in text)
 
 def cut(text, width):
-    "The text, or as much of it as leaves room for three dots"
+    "The text, or as much of it as leaves room for an ellipsis"
     if text_width(text) <= width: return text
     while text and text_width(text) >= width: text = text[:-1]
     return text+'…'
