@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsai_mtcs import growing
+from tsai_mtcs import growing, ridge
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, Task, mtcs_learner, ucr_tasks
 from tsai_mtcs.bench.sites import deal_sites
 from tsai_mtcs.matching import evidence_needed
@@ -45,7 +45,7 @@ def with_rows(site, n):
 
 def scored(model, task, related, few):
     "Accuracy on the held-out rows with these relatives"
-    growing.FEW = few
+    ridge.FEW = few
     rows = growing._new_rows(model, task, task.spec)
     head = growing.solve_new(rows, related)
     Z = torch.from_numpy(model.in_batches(model.embedding, task.spec.scale(np.asarray(task.X[task.test])))).to(head.weight)
@@ -57,7 +57,7 @@ def settings(model, task):
     rows = growing._new_rows(model, task, task.spec)
     known, seen = growing.known_tasks(model, rows), {}
     chance, most = (2/len(rows.y))**.5, max(o.evidence for o in known)
-    single = not growing._judged(rows).any()
+    single = not rows.judged.any()
     for close, c, few in itertools.product(CLOSE, CHANCE, FEW if single else FEW[-2:-1]):
         related = [o for o in known if o.evidence > max(evidence_needed(growing.DISTANCE, len(o.pairs[0]))+c*chance, close*most)]
         key = (*(o.name for o in related), few)

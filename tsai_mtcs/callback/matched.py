@@ -16,7 +16,7 @@ from ..heads import members_of, pull_together
 from ..labels import task_prior
 from ..matching import cut_groups
 from ..ridge import Ridge
-from ..shared_heads import THRESHOLDS, find_groups
+from ..shared_heads import THRESHOLDS, find_groups, wary_prior
 
 # %% ../../nbs/301_callback.matched.ipynb #e6c7e4b3
 class MatchedSharing(Callback):
@@ -66,7 +66,9 @@ class MatchedSharing(Callback):
         "The number of each label's group, -1 for none"
         if not all(len(o) for o in self.dls.train_ds.rows): return torch.full_like(self.groups, -1) # as in the view of one task
         rows,_ = training_rows(self.model, self.dls.train_ds.sample(self.most), bf16=getattr(self.learn, 'bf16', False))
-        tree = find_groups([Ridge(o) for o in rows], **self._known)[1]
+        ridges = [Ridge(o) for o in rows]
+        known = dict(self._known, prior=wary_prior(ridges, self._known['prior']))
+        tree = find_groups(ridges, **known)[1]
         groups = torch.from_numpy(cut_groups(tree, THRESHOLDS[1])).to(self._parts[0].device)
         if num_distrib() > 1: torch.distributed.broadcast(groups, 0) # the last digit of an embedding may differ between devices
         return groups
