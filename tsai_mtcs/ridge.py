@@ -117,7 +117,7 @@ class Ridge:
     """
     def __init__(self,
         rows:Rows, # Training rows
-        penalty:float=None, # λ as a multiple of the mean squared singular value; `None`: the best of `PENALTIES`, by up to `MANY` rows, or `FEW`
+        penalty:float=None, # λ over the mean squared singular value; `None`: the best of `PENALTIES` by up to `MANY` rows, or `FEW`
     ):
         self.rows,u = rows,rows.weight[:,None]
         self.mean,level = ((u*o).sum(0)/u.sum() for o in (rows.X, rows.targets))

@@ -103,7 +103,7 @@ def held_out_losses(
     used:int, # How many of them are held out in turn
     seed:int, # Seed of the division
     **known, # `find_groups`'s: `same`, `never`, `prior`
-)->dict: # `(threshold, strength, pooled)`, see `Coupling.heads` → a line `(loss, temperature, accuracy)` a fold and task; empty: no row held out
+)->dict: # `(threshold, strength, pooled)`, see `Coupling.heads` → lines `(loss, temperature, accuracy)`; empty: no row held out
     "Cross-entropy on held-out rows for every candidate; groups are found without these rows"
     # Tasks may hold the same recordings, seen by other sensors: these are held out together.
     folds = [fold_numbers(o.rows, n_folds, seed).to(o.rows.y.device) for o in ridges]
