@@ -37,6 +37,31 @@ def fitted(sites):
     with learn.no_bar(): return learn.fit_heads()
 
 
+def single_rows(centres, gen):
+    X = centres+.3*torch.randn(*centres.shape, generator=gen, dtype=torch.float64)
+    return Rows(X, torch.arange(len(X)), len(X), torch.ones(len(X), dtype=torch.float64))
+
+
+@pytest.mark.parametrize('n_labels,n_feats', [(4,500),(6,8),(8,8),(8,500),(15,500)])
+def test_tasks_of_a_single_row_a_label_are_matched_only_beyond_chance(n_labels, n_feats):
+    gen = torch.Generator().manual_seed(1)
+    centres = torch.randn(11, n_labels, n_feats, generator=gen, dtype=torch.float64)
+    strangers = [single_rows(o, gen) for o in centres[:10]]
+    assert (share_heads(strangers).groups < 0).all()
+    found = share_heads([*(single_rows(centres[10], gen) for _ in range(4)), *strangers]).groups
+    sites, others = found[:4*n_labels].reshape(4, n_labels), found[4*n_labels:]
+    assert (others < 0).all() and (sites >= 0).mean() > .9
+    assert (sites[:,None] == sites).mean() > .8
+
+
+def test_single_rows_have_a_penalty_by_which_new_rows_are_told_apart():
+    gen = torch.Generator().manual_seed(0)
+    centres = torch.randn(10, 3000, generator=gen)
+    rows, new = (Rows(centres+4*torch.randn(10, 3000, generator=gen), torch.arange(10), 10, torch.ones(10)) for _ in range(2))
+    weight, bias = Ridge(rows).head
+    assert ((new.X@weight+bias).argmax(1) == new.y).float().mean() > .8
+
+
 def test_a_sensor_that_is_dead_leaves_labels_as_likely_as_they_are_frequent():
     "All embeddings are equal: nothing tells the labels apart, and nothing is divided by 0"
     learn = make([Task('dead', np.ones((12,1,30)), list('ab')*6, splits='train')])

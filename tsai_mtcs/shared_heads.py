@@ -47,8 +47,8 @@ def find_groups(
 def chance_evidence(
     n_labels, # The smaller of two tasks' numbers of labels
 ): # The largest evidence to expect of them if they are unrelated
-    "What chance makes of tasks that have a single row of every label, by simulation: $(1+0.3\\ln n)/\\sqrt n$"
-    return (1+.3*np.log(n_labels))/np.sqrt(n_labels)
+    "What chance makes of tasks that have a single row of every label, by simulation: $(1.1+0.3\\ln n)/\\sqrt n$"
+    return (1.1+.3*np.log(n_labels))/np.sqrt(n_labels)
 
 def wary_prior(
     ridges:list, # A `Ridge` a task
