@@ -44,7 +44,7 @@ def aeon(names, path, seed, threads):
     return {(task.name, 'aeon'): float((classifier.predict(X[task.test]) == y[task.test]).mean())}
 
 
-def kernel(names, path, seed, threads):
+def kernel(names, path, seed, threads, device=None):
     "Accuracies of all data sets, heads drawn together and before that"
     import torch
     from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, mtcs_learner
@@ -53,7 +53,7 @@ def kernel(names, path, seed, threads):
     from tsai_mtcs.shared_heads import share_heads
     torch.set_num_threads(threads)
     tasks = load(names, path)
-    dls = MultiTaskDataLoaders.from_tasks(tasks, check_copies=False, seed=seed)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, check_copies=False, seed=seed, device=device)
     model = mtcs_learner(dls, KernelEncoder, arch_config=dict(parts=('multirocket','hydra'), seed=seed)).model
     rows, (centre, scale) = training_rows(model, dls.train_ds.need_rows())
     found = share_heads(rows, seed=seed)
@@ -65,8 +65,8 @@ def kernel(names, path, seed, threads):
     for k, o in enumerate(tasks):
         guesses = {way: [] for way in heads}
         for part in torch.from_numpy(o.test).split(1000):
-            Z = (torch.from_numpy(model.embed(o.X[part.numpy()], o.name))-centre)/scale
-            for way, h in heads.items(): guesses[way].append((Z.to(h[k][0])@h[k][0]+h[k][1]).argmax(1))
+            Z = (torch.from_numpy(model.embed(o.X[part.numpy()], o.name)).to(centre.device)-centre)/scale
+            for way, h in heads.items(): guesses[way].append((Z.to(h[k][0])@h[k][0]+h[k][1]).argmax(1).cpu())
         for way, g in guesses.items(): right[o.name, way] = float((torch.cat(g).numpy() == o.codes[o.test]).mean())
     return right
 
@@ -74,7 +74,8 @@ def kernel(names, path, seed, threads):
 def child(args):
     "One run in this process; its lines as JSON on the standard output"
     job, start = json.loads(args.job), time.perf_counter()
-    found = globals()[job['method']](job['tasks'], args.archive, job['seed'], args.threads)
+    own = dict(device=args.device) if job['method'] == 'kernel' else {}
+    found = globals()[job['method']](job['tasks'], args.archive, job['seed'], args.threads, **own)
     use = resource.getrusage(resource.RUSAGE_SELF)
     cost = dict(seconds=time.perf_counter()-start, cpu_seconds=use.ru_utime+use.ru_stime, peak_gb=use.ru_maxrss/2**20)
     lines = [dict(task=task, method=method, accuracy=a) for (task, method), a in found.items()]
@@ -125,6 +126,7 @@ def main():
     parser.add_argument('--methods', default='kernel,aeon', help='comma-separated (default: %(default)s)')
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=os.cpu_count(), help='threads of either (default: all cores, %(default)s)')
+    parser.add_argument('--device', help='of the kernel encoder (default: a GPU if there is one)')
     parser.add_argument('--out', default='tables.csv', help='CSV to write and to go on with (default: %(default)s)')
     parser.add_argument('--job', help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -134,7 +136,8 @@ def main():
         method = 'shared' if job['method'] == 'kernel' else job['method']
         if all((job['table'], o, job['seed'], method) in done(out) for o in job['tasks']): continue
         print(job, flush=True)
-        command = [sys.executable, __file__, '--archive', args.archive, '--threads', str(args.threads), '--job', json.dumps(job)]
+        given = ['--archive', args.archive, '--threads', str(args.threads), *(['--device', args.device] if args.device else [])]
+        command = [sys.executable, __file__, *given, '--job', json.dumps(job)]
         lines = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
         new = not out.exists()
         with out.open('a', newline='') as f:

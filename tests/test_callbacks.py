@@ -403,3 +403,18 @@ def test_names_of_tsai():
     learn.fit(1)
     learn.plot_metrics()
     plt.close('all')
+
+def test_events_reach_methods_and_attributes_of_callbacks_in_their_order():
+    class Late(Callback):
+        order = 5
+        def after_pred(self): seen.append('late')
+    class Early(Callback):
+        order = -5
+    class Own(Callback):
+        def __call__(self, event_name): seen.append('own') if event_name == 'after_pred' else None
+    seen,early = [],Early()
+    learn = quiet_learner(cbs=[Late(), Own(), early])
+    early.after_pred = lambda: seen.append('early')
+    learn.fit_steps(2)
+    assert seen[:6] == ['early','own','late']*2
+    with pytest.raises(ValueError, match="no event 'after_all'"): learn('after_all')

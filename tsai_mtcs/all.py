@@ -43,6 +43,7 @@ from .closed_form import *
 from .callback.metrics import *
 from .callback.recorder import *
 from .callback.bf16 import *
+from .callback.graphs import CUDAGraphs
 from .rng import *
 from .callback.checkpoint import *
 from .callback.averaging import *

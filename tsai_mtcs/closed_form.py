@@ -35,13 +35,19 @@ def training_rows(
     bad = next((k for k in ks if not torch.isfinite(Z[k]).all()), None)
     if bad is not None:
         raise ValueError(f"expected finite embeddings, found others in task '{model.space.names[bad]}'; train with a smaller learning rate")
-    Z = [o.to(torch.float64 if sum(z.numel() for z in Z) <= LARGE else torch.float32) for o in Z]
+    Z = [o.to(_solving_device(model, sum(z.nbytes for z in Z)), torch.float64 if sum(z.numel() for z in Z) <= LARGE else torch.float32)
+         for o in Z]
     centre = torch.stack([o.mean(0) for o in Z]).mean(0)
     # Variance within tasks and between them: what differs between sites that measure differently says little of their labels.
     scale = torch.stack([o.var(0, correction=0)+(o.mean(0)-centre)**2 for o in Z]).mean(0).sqrt()
     scale[scale <= 1e-6*scale.max()] = torch.inf
-    y = [torch.from_numpy(ds.targets(k)-model.space.offsets[k]) for k in ks]
+    y = [torch.from_numpy(ds.targets(k)-model.space.offsets[k]).to(centre.device) for k in ks]
     return [_rows(z.sub_(centre).div_(scale), o, len(model.space.specs[k].labels), class_weights) for k,z,o in zip(ks, Z, y)],(centre,scale)
+
+def _solving_device(model, size):
+    "The model's GPU if it has room for several times the embeddings, of this size in bytes; else the CPU"
+    device = model.head.weight.device
+    return device if device.type == 'cuda' and torch.cuda.mem_get_info(device)[0] > 6*size else torch.device('cpu')
 
 def _rows(X, y, n_labels, class_weights):
     count = torch.bincount(y, minlength=n_labels)

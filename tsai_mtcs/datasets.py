@@ -32,8 +32,8 @@ class SeriesStore:
 
     def batch(self, k, rows):
         "Scaled series `(bs, vars, len)` and targets `(bs,)` of `rows` of task `k`"
-        x,device = self.X[k][rows],self.mean[k].device
-        if not isinstance(x, torch.Tensor): x = torch.from_numpy(x)
+        X,rows,device = self.X[k],torch.as_tensor(rows),self.mean[k].device
+        x = X[rows.to(X.device)] if isinstance(X, torch.Tensor) else torch.from_numpy(X[rows.cpu()])
         if x.dtype == torch.float64: return self._exact(k, x).to(device), self.y[k][rows]
         return (x.to(device)-self.mean[k])/self.std[k], self.y[k][rows]
 
@@ -77,6 +77,14 @@ class MultiTaskDataset:
     def batch(self, k, rows):
         "Series `(bs, vars, len)` and targets `(bs,)` of the split's rows of task `k`"
         return self.store.batch(k, torch.from_numpy(self.rows[k][rows]))
+
+    def located(self, plan):
+        "Task numbers and rows of a plan of batches, with rows of the store as tensors; those on a GPU are sent there all at once"
+        device = self.store.mean[0].device
+        if device.type != 'cuda': return ((k, torch.from_numpy(self.rows[k][o])) for k,o in plan)
+        rows = [self.rows[k][o] for k,o in plan]
+        sent = torch.from_numpy(np.concatenate([self.rows[0][:0], *rows])).to(device)
+        return zip((k for k,_ in plan), sent.split([len(o) for o in rows]))
 
     def series(self, k):
         "Scaled series of task `k` as arrays, drawn when they are asked for"

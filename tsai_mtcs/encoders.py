@@ -68,6 +68,7 @@ MASKS = dict(binomial=binomial_mask, continuous=continuous_mask)
 # %% ../nbs/100_encoders.ipynb #a7e60be6
 class TS2VecEncoder(nn.Module):
     "The encoder of TS2Vec (Yue et al., 2022; section 3.2 of the MTCS paper), shared by tasks of any length and number of variables"
+    recordable = True # by `CUDAGraphs`
     def __init__(self,
         vars=1, # Number of variables, or several: an input projection each
         hidden:int=64, # Channels of the hidden blocks
@@ -93,7 +94,7 @@ class TS2VecEncoder(nn.Module):
         shown = held & MASKS[self.mask](len(x), x.shape[-1], x.device) if self.mask and self.training else held
         z = project(x.nan_to_num().transpose(1,2)) # (bs, len, hidden), and so channels last
         z = z.masked_fill(~shown.transpose(1,2), 0).transpose(1,2)
-        whole = self.pool_padding or (not torch.compiler.is_exporting() and held.all())
+        whole = self.pool_padding or not (torch.compiler.is_exporting() or x.is_cuda) and held.all() # a GPU would have to be waited for
         keep = None if whole else held.to(z.dtype)
         for block in self.blocks: z = block(z, keep)
         return z,held
@@ -133,6 +134,7 @@ TS2VecEncoder.from_ts2vec = staticmethod(from_ts2vec)
 # %% ../nbs/100_encoders.ipynb #bfe960f4
 class MMoEEncoder(nn.Module):
     "Experts and a gate for each task (Ma et al., 2018; section 4.4.2 of the MTCS paper)"
+    recordable = True # by `CUDAGraphs`
     def __init__(self,
         vars=1, # Number of variables, or several
         tasks:int=1, # Number of tasks, a gate each

@@ -17,6 +17,7 @@ from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 
 from .callback.choice import OF_SHARING, SHARING, sharing_callback
+from .callback.graphs import CUDAGraphs
 from .callback.metrics import TaskTally
 from .callback.recorder import NoChoiceOnTest
 from .closed_form import groups_frame, plot_groups, solve_heads, training_rows
@@ -237,11 +238,12 @@ def mtcs_learner(
     check_names(kwargs, inspect.signature(mtcs_learner).parameters, 'mtcs_learner',
                 OF_SHARING | dict(recipe="it is an argument of the loaders, from_tasks(tasks, recipe='paper')"))
     specs,tally = dls.space.specs,TaskTally()
-    backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {}))
+    backbone = build_encoder(arch, [(o.vars, o.len) for o in specs], **(arch_config or {})).to(dls.device)
     if not getattr(backbone, 'fitted', True): backbone.fit_rows(dls)
     head = (MultiHead if partners is None else PartnerHead)(dls.space, backbone.feats, n_layers)
-    return MTCSLearner(dls, MTCSModel(backbone, head), loss_func or MultiTaskLoss(dls.space, weight=weight), splitter=splitter,
+    model = MTCSModel(backbone, head).to(dls.device)
+    return MTCSLearner(dls, model, loss_func or MultiTaskLoss(dls.space, weight=weight), splitter=splitter,
                        lr=dls.recipe.lr if lr is None else lr,
                        opt_func=opt_func or (AdamW if partners is None else RowOptimizer),
-                       cbs=[tally, *L(sharer), NoChoiceOnTest(), *L(cbs)],
+                       cbs=[tally, *L(sharer), NoChoiceOnTest(), CUDAGraphs(), *L(cbs)],
                        metrics=[*tally.metrics(dls.space), *L(metrics), *getattr(sharer, 'metrics', ())], **kwargs)

@@ -89,8 +89,8 @@ class MultiTaskDL(TfmdDL):
     def get_idxs(self): return list(range(len(self)))
     def sample(self): return range(self.offs, len(self), self.num_workers) # the batches that are a worker process's
     def create_batches(self, samps):
-        for i in samps:
-            x,y = self.dataset.batch(*self.plan[i])
+        for k,rows in self.dataset.located([self.plan[i] for i in samps]):
+            x,y = self.dataset.store.batch(k, rows)
             yield x.as_subclass(TSTensor), y
 
     def own(self, plan, rank, world):

@@ -6,6 +6,8 @@
 __all__ = ['TorchOptimizer', 'AdamW', 'Adam', 'RAdam']
 
 # %% ../nbs/216_optimizers.ipynb #0b484a18
+from functools import partial
+
 import torch
 from fastai.optimizer import OptimWrapper, set_item_pg
 
@@ -31,6 +33,6 @@ class TorchOptimizer(OptimWrapper):
     def hypers(self): return [_Hypers(o, self, i) for i,o in enumerate(super().hypers)]
 
 # %% ../nbs/216_optimizers.ipynb #ce39438b
-class AdamW(TorchOptimizer): torch_opt = torch.optim.AdamW
-class Adam(TorchOptimizer): torch_opt = torch.optim.Adam
+class AdamW(TorchOptimizer): torch_opt = staticmethod(partial(torch.optim.AdamW, fused=True)) # all weights in one pass
+class Adam(TorchOptimizer): torch_opt = staticmethod(partial(torch.optim.Adam, fused=True))
 class RAdam(TorchOptimizer): torch_opt = torch.optim.RAdam
