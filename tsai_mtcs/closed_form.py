@@ -35,8 +35,9 @@ def training_rows(
     bad = next((k for k in ks if not torch.isfinite(Z[k]).all()), None)
     if bad is not None:
         raise ValueError(f"expected finite embeddings, found others in task '{model.space.names[bad]}'; train with a smaller learning rate")
-    Z = [o.to(_solving_device(model, sum(z.nbytes for z in Z)), torch.float64 if sum(z.numel() for z in Z) <= LARGE else torch.float32)
-         for o in Z]
+    n = sum(o.numel() for o in Z)
+    device,dtype = _solving_device(model, 4*n),torch.float64 if n <= LARGE else torch.float32
+    Z = [o.to(device, dtype) for o in Z]
     centre = torch.stack([o.mean(0) for o in Z]).mean(0)
     # Variance within tasks and between them: what differs between sites that measure differently says little of their labels.
     scale = torch.stack([o.var(0, correction=0)+(o.mean(0)-centre)**2 for o in Z]).mean(0).sqrt()
@@ -47,7 +48,9 @@ def training_rows(
 def _solving_device(model, size):
     "The model's GPU if it has room for several times the embeddings, of this size in bytes; else the CPU"
     device = model.head.weight.device
-    return device if device.type == 'cuda' and torch.cuda.mem_get_info(device)[0] > 6*size else torch.device('cpu')
+    if device.type != 'cuda': return torch.device('cpu')
+    torch.cuda.empty_cache() # what PyTorch keeps for later would not count as free
+    return device if torch.cuda.mem_get_info(device)[0] > 6*size else torch.device('cpu')
 
 def _rows(X, y, n_labels, class_weights):
     count = torch.bincount(y, minlength=n_labels)
@@ -88,7 +91,8 @@ def solve_heads(
     known = dict(same=label_pairs(same, space), never=label_pairs(never, space), prior=task_prior(prior, space))
     rows,(centre,scale) = training_rows(model, ds, class_weights, bf16)
     found = share_heads(rows, **known, **kwargs)
-    head = type(model.head)(space, len(centre), bias=True).to(model.head.weight)
+    with torch.random.fork_rng(devices=[]): # its first weights are random, and none of them stays
+        head = type(model.head)(space, len(centre), bias=True).to(model.head.weight)
     with torch.no_grad():
         for k,((w,b),t) in enumerate(zip(found.heads, found.temperatures)):
             w,block = w/scale[:,None],slice(*space.offsets[k:k+2])

@@ -79,9 +79,9 @@ class MultiTaskDataset:
         return self.store.batch(k, torch.from_numpy(self.rows[k][rows]))
 
     def located(self, plan):
-        "Task numbers and rows of a plan of batches, with rows of the store as tensors; those on a GPU are sent there all at once"
-        device = self.store.mean[0].device
-        if device.type != 'cuda': return ((k, torch.from_numpy(self.rows[k][o])) for k,o in plan)
+        "Task numbers and rows of a plan of batches, with rows of the store as tensors; where all series are on a GPU, so are the rows"
+        device,on_disk = self.store.mean[0].device,any(isinstance(o, LazySeries) for o in self.store.X)
+        if device.type != 'cuda' or on_disk: return ((k, torch.from_numpy(self.rows[k][o])) for k,o in plan)
         rows = [self.rows[k][o] for k,o in plan]
         sent = torch.from_numpy(np.concatenate([self.rows[0][:0], *rows])).to(device)
         return zip((k for k,_ in plan), sent.split([len(o) for o in rows]))

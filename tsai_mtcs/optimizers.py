@@ -6,8 +6,6 @@
 __all__ = ['TorchOptimizer', 'AdamW', 'Adam', 'RAdam']
 
 # %% ../nbs/216_optimizers.ipynb #0b484a18
-from functools import partial
-
 import torch
 from fastai.optimizer import OptimWrapper, set_item_pg
 
@@ -26,13 +24,16 @@ def _number(o): return o.item() if hasattr(o, 'item') else o
 
 class TorchOptimizer(OptimWrapper):
     "An optimizer of PyTorch for fastai"
-    torch_opt = None
-    def __init__(self, params, **kwargs): super().__init__(params, opt=self.torch_opt, **kwargs)
+    torch_opt,fused = None,False
+    def __init__(self, params, **kwargs):
+        if self.fused and not {'foreach','differentiable'} & kwargs.keys(): kwargs.setdefault('fused', True)
+        super().__init__(params, opt=self.torch_opt, **kwargs)
+
     def _set_hyper(self, k, v): super()._set_hyper(k, map(_number, v))
     @property
     def hypers(self): return [_Hypers(o, self, i) for i,o in enumerate(super().hypers)]
 
 # %% ../nbs/216_optimizers.ipynb #ce39438b
-class AdamW(TorchOptimizer): torch_opt = staticmethod(partial(torch.optim.AdamW, fused=True)) # all weights in one pass
-class Adam(TorchOptimizer): torch_opt = staticmethod(partial(torch.optim.Adam, fused=True))
+class AdamW(TorchOptimizer): torch_opt,fused = torch.optim.AdamW,True
+class Adam(TorchOptimizer): torch_opt,fused = torch.optim.Adam,True
 class RAdam(TorchOptimizer): torch_opt = torch.optim.RAdam

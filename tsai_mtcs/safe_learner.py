@@ -23,6 +23,7 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from fastcore.xtras import ContextManagers
 
+from .callback.graphs import CUDAGraphs
 from .checks import check_fit, check_start, checked
 from .rng import rng_kept
 
@@ -57,10 +58,10 @@ def _acts_on(cb, event_name):
     return own or event_name == 'after_fit' # which switches it on again
 
 def _close(cb):
-    "Close what a callback holds open from the beginning to the end of a fit: fastai's own, and those that can `release` it"
+    "Close what a callback holds open from the beginning to the end of a fit: one of fastai's, or CUDA graphs"
     if isinstance(cb, (ProgressCallback, HookCallback)) or isinstance(cb, CSVLogger) and 'file' in vars(cb): cb.after_fit()
     if isinstance(cb, LRFinder) and 'tmp_d' in vars(cb): cb.tmp_d.cleanup()
-    if hasattr(type(cb), 'release'): cb.release()
+    if isinstance(cb, CUDAGraphs): cb.release()
 
 class SafeLearner(Learner):
     "fastai's `Learner`: an error leaves nothing open, and looking at a model changes nothing"

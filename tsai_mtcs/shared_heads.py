@@ -104,6 +104,7 @@ def held_out_losses(
     n_folds:int, # Parts that the rows are divided into
     used:int, # How many of them are held out in turn
     seed:int, # Seed of the division
+    strengths=STRENGTHS, # Strengths to try
     **known, # `find_groups`'s: `same`, `never`, `prior`
 )->dict: # `(threshold, strength, pooled)`, see `Coupling.heads` → lines `(loss, temperature, accuracy)`; empty: no row held out
     "Cross-entropy on held-out rows for every candidate; groups are found without these rows"
@@ -118,9 +119,10 @@ def held_out_losses(
         candidates = {ALONE:[o.head for o in kept]}
         for t in THRESHOLDS:
             coupling = Coupling(kept, cut_groups(tree, t))
-            for s in STRENGTHS:
-                candidates[t,s,False] = coupling.heads(s, tol=1e-3)
-                candidates[t,s,True] = coupling.heads(s, True, tol=1e-3) if coupling.has_choice else candidates[t,s,False]
+            for pooled in (False,True): # the outer loop, for each penalty has factors of its own
+                for s in strengths:
+                    fresh = not pooled or coupling.has_choice
+                    candidates[t,s,pooled] = coupling.heads(s, pooled, tol=1e-3) if fresh else candidates[t,s,False]
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
     return {k: np.array(o) for k,o in found.items()}
 
@@ -174,18 +176,20 @@ def share_heads(
 )->SharedHeads: # Heads of all tasks
     "Heads of all tasks in closed form; labels that mean the same are coupled as strongly as helps on held-out rows"
     ridges = [Ridge(o) for o in rows]
+    tasks = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
+    own = ([o.head for o in ridges], [o.temperature for o in ridges], [o.right for o in ridges])
+    out = SharedHeads(*own, np.full(len(tasks), -1), None, [], dict(same=same, never=never, prior=prior))
+    if strength == 0: return replace(out, relevance=relevance(ridges))
     wary = wary_prior(ridges, prior)
-    A,tree = find_groups(ridges, same, never, wary)
-    groups,tasks = cut_groups(tree, THRESHOLDS[0]),np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    out = SharedHeads([o.head for o in ridges], [o.temperature for o in ridges], [o.right for o in ridges], np.full(len(groups), -1), A, [],
-                      dict(same=same, never=never, prior=prior))
-    for ks in progress(list(_connected(groups, tasks))):
+    out.relevance,tree = find_groups(ridges, same, never, wary)
+    for ks in progress(list(_connected(cut_groups(tree, THRESHOLDS[0]), tasks))):
         labels = np.isin(tasks, ks)
         known = within_part(labels, ks, same, never, wary)
         part,basis = narrowed([rows[k] for k in ks])
         part = [Ridge(o, ridges[k].penalty) for o,k in zip(part, ks)]
-        many = sum(len(o.rows.y) for o in part) > 3000 # one held-out fold is enough
-        losses = held_out_losses(part, n_folds, 1 if many else n_folds, seed, **known) if strength is None else {}
+        many = sum(len(o.rows.y) for o in part) > 3000 # one held-out fold and one strength are enough
+        used,strengths = (1,STRENGTHS[:1]) if many else (n_folds,STRENGTHS)
+        losses = held_out_losses(part, n_folds, used, seed, strengths, **known) if strength is None else {}
         chosen = choose(losses) if strength is None else (THRESHOLDS[0],strength,False)
         out.choices.append(_choice(ks, chosen, losses))
         threshold,drawn,pooled = chosen

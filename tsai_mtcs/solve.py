@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .matching import components
-from .ridge import SOME, Ridge, Rows, best_penalty, spectrum
+from .ridge import MANY_KNOWN, Ridge, Rows, best_penalty, spectrum
 
 # %% ../nbs/308_solve.ipynb #4c28477d
 class Inverse:
@@ -22,10 +22,9 @@ class Inverse:
     def __init__(self,
         X:Tensor, # `(n, feats)`
     ):
-        self.X,self.wide = X,len(X) <= X.shape[1]
-        self.direct = min(X.shape) <= SOME
+        self.wide,self.direct = len(X) <= X.shape[1],min(X.shape) <= MANY_KNOWN
         if self.direct: self.V,self.s2,_ = spectrum(X)
-        else: self.gram,self.factors = X@X.T if self.wide else X.T@X,{}
+        else: self.X,self.gram,self.factors = X,X@X.T if self.wide else X.T@X,{}
 
     def __call__(self,
         v:Tensor, # `(feats, columns)`
@@ -36,13 +35,14 @@ class Inverse:
         return (v-self.X.T@torch.cholesky_solve(self.X@v, self.factor(shift)))/shift
 
     def factor(self, shift):
-        "The Cholesky factor for a shift; those of the last two are kept"
-        if shift not in self.factors:
-            if len(self.factors) > 1: del self.factors[next(iter(self.factors))]
+        "The Cholesky factor for a shift; of the last two shifts they are kept"
+        factor = self.factors.pop(shift, None)
+        if factor is None:
             M = self.gram.clone()
             M.diagonal().add_(shift)
-            self.factors[shift] = torch.linalg.cholesky(M)
-        return self.factors[shift]
+            factor = torch.linalg.cholesky(M)
+        self.factors = dict([*self.factors.items()][-1:]) | {shift:factor}
+        return factor
 
 class Part:
     "One task's part of the coupled system"

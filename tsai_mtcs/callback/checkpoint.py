@@ -193,9 +193,14 @@ class ContinueFit(Callback):
         recorder.smooth_loss.val,recorder.smooth_loss.count = kept['smooth']
 
 # %% ../../nbs/221_callback.checkpoint.ipynb #ckgo0003
+_HOW = ('fused','foreach') # how a step is computed, which is the learner's own choice
+
 def _load_opt(opt, state, model):
     "Load the state of an optimizer; PyTorch's move it to the device by themselves"
     own = [dict(o) for o in _groups(opt)]
+    if isinstance(opt, OptimWrapper):
+        groups = [o | {k: g[k] for k in _HOW if k in g} for o,g in zip(state['param_groups'], own, strict=True)]
+        state = {**state, 'param_groups':groups}
     opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
     for p,values in (opt.opt.state if isinstance(opt, OptimWrapper) else opt.state).items():
         for name,x in values.items(): _check_moment(p, name, x)

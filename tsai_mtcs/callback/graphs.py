@@ -19,7 +19,7 @@ from torch.func import functional_call
 @contextmanager
 def _recorded(graph, pool):
     "Record what runs on the current stream; `torch.cuda.graph` would empty PyTorch's cache of memory each time"
-    graph.capture_begin(pool=pool)
+    graph.capture_begin(pool=pool, capture_error_mode='thread_local') # other threads, such as one that pins memory, may go on
     try: yield
     finally: graph.capture_end()
 
@@ -28,14 +28,15 @@ class Recording:
     def __init__(self,
         encoder, # A `recordable` encoder
         x, # A batch on a GPU
+        dtype, # That of autocast; `None`: no autocast
         stream, # A stream that nothing else uses
         pool, # Memory that several recordings share, see `torch.cuda.graph_pool_handle`
     ):
-        self.params,self.x = dict(encoder.named_parameters()),x.clone()
+        self.params,self.x,self.dtype = dict(encoder.named_parameters()),x.clone(),dtype
         self.forward_pass,self.backward_pass = torch.cuda.CUDAGraph(),torch.cuda.CUDAGraph()
         state,current = torch.cuda.get_rng_state(x.device),torch.cuda.current_stream(x.device)
         stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), torch.autocast('cuda', enabled=False):
             self._gradients(*self._embeddings(encoder))
             with _recorded(self.forward_pass, pool): z,params = self._embeddings(encoder)
             self.grad = torch.zeros_like(z)
@@ -47,9 +48,12 @@ class Recording:
         torch.cuda.set_rng_state(state, x.device)
 
     def _embeddings(self, encoder):
-        "Embeddings and the weights that they depend on: other tensors over the same memory, which no earlier step has used on its stream"
+        "Embeddings, and the weights that they depend on"
+        # Autograd adds gradients up on the stream where a weight was first used. Tensors over the same memory have been used on none.
         params = {k: o.detach().requires_grad_() for k,o in self.params.items()}
-        return functional_call(encoder, params, (self.x,)),list(params.values())
+        # Of a weight that autocast had cached, the copy would be replayed that was made before the recording.
+        with torch.autocast('cuda', self.dtype, enabled=self.dtype is not None, cache_enabled=False):
+            return functional_call(encoder, params, (self.x,)),list(params.values())
 
     def _gradients(self, z, params, grad=None):
         return torch.autograd.grad(z, params, torch.zeros_like(z) if grad is None else grad, allow_unused=True)
@@ -96,46 +100,53 @@ class CUDAGraphs(Callback):
         self.after,self.most = after,most
         self.release()
 
+    def _nothing(self):
+        return dict(_encoder=None, _parts=(), _recordings={}, _seen=Counter(), _weights=None, _stream=None, _pool=None, replays=0)
+    def __getstate__(self): return vars(self) | self._nothing()
     def release(self):
         "Free the memory of the recordings"
-        self._recordings,self._weights,self._seen,self.replays = {},None,Counter(),0
-        self._stream = self._pool = self._encoder = self._modules = self._params = None
+        vars(self).update(self._nothing())
 
     def before_fit(self):
         "Begin without recordings"
         self.release()
-        self._encoder = self.model.backbone # another callback may wrap the model while it runs
-        self.run = getattr(self._encoder, 'recordable', False) and num_distrib() <= 1
-        self._modules,self._params = list(self._encoder.modules())[1:],list(self._encoder.parameters())
+        encoder = self.model.backbone # another callback may wrap the model while it runs
+        own = 'forward' not in vars(encoder) and encoder._compiled_call_impl is None and self.learn._grab_cbs(CUDAGraphs)[-1] is self
+        self.run = own and getattr(encoder, 'recordable', False) and num_distrib() <= 1
+        if self.run: self._encoder,self._parts = encoder,list(encoder.modules())
 
     def after_fit(self): self.release()
 
     @contextmanager
     def around_model(self):
         "Let the encoder replay a recording of this training batch's shape if there is one"
-        encode = self._encode_with(self.xb[0]) if self.training else None
-        if encode is None:
+        recording = self._recording(self.xb[0]) if self.training and self._encoder is not None else None
+        if recording is None:
             yield
             return
-        self._encoder.forward = encode
+        self._encoder.forward = lambda x: _Replay.apply(self, recording, x.as_subclass(torch.Tensor), *recording.params.values())
         try: yield
         finally: del self._encoder.forward
 
-    def _encode_with(self, x):
-        "What takes the place of the encoder's `forward` for this batch; `None`: nothing"
-        if not (x.is_cuda and self._encoder.training and all(o.requires_grad for o in self._params)): return
-        if any(o._forward_hooks or o._forward_pre_hooks for o in self._modules): return
-        weights = [o.data_ptr() for o in self._params]
+    def _recording(self, x):
+        "A recording for this batch; `None`: it is computed without"
+        params = [p for o in self._parts for p in o._parameters.values() if p is not None]
+        if not x.is_cuda or x.requires_grad or any(map(_hooked, self._parts[1:])) or not all(p.requires_grad for p in params): return
+        weights = [p.data_ptr() for p in params]
         if weights != self._weights: # they were moved or replaced
             self._recordings,self._weights = {},weights
             self._stream,self._pool = torch.cuda.Stream(x.device),torch.cuda.graph_pool_handle()
         dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else None
-        key = x.shape,x.dtype,dtype
+        key = x.shape,x.dtype,dtype,_settings(self._parts)
         if key not in self._recordings:
             self._seen[key] += 1
             if self._seen[key] <= self.after or len(self._recordings) >= self.most: return
-            # A weight that autocast has cached would be that of the recorded step for ever.
-            with torch.autocast('cuda', dtype, enabled=dtype is not None, cache_enabled=False):
-                self._recordings[key] = Recording(self._encoder, x.as_subclass(torch.Tensor), self._stream, self._pool)
-        recording = self._recordings[key]
-        return lambda x: _Replay.apply(self, recording, x.as_subclass(torch.Tensor), *self._params)
+            self._recordings[key] = Recording(self._encoder, x.as_subclass(torch.Tensor), dtype, self._stream, self._pool)
+        return self._recordings[key]
+
+def _hooked(module):
+    return module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+
+def _settings(modules):
+    "All plain values that modules hold, among them whether they are in training mode"
+    return tuple(o for m in modules for o in vars(m).values() if type(o) in (bool,int,float,str))
