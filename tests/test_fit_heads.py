@@ -5,11 +5,11 @@ import torch
 from fastai.learner import load_learner
 from helpers import quiet, quiet_learner
 
-from tsai_mtcs import closed_form
+from tsai_mtcs import closed_form, shared_heads
 from tsai_mtcs.all import KernelEncoder, MTCSModel, MultiTaskDataLoaders, Task, bundled_tasks, deal_sites, mtcs_learner
 from tsai_mtcs.closed_form import solve_heads
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import fold_numbers, share_heads
+from tsai_mtcs.shared_heads import ALONE, STRENGTHS, THRESHOLDS, choose, fold_numbers, share_heads
 from tsai_mtcs.solve import Coupling, coupled_penalties, shrunk_means
 from tsai_mtcs.test_utils import synth_task
 
@@ -248,3 +248,23 @@ def test_looking_for_a_learning_rate_trains_no_heads():
     learn = quiet_learner()
     learn.lr_find(num_it=4, show_plot=False)
     assert learn.trained_head is None
+
+def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkeypatch):
+    gen = torch.Generator().manual_seed(0)
+    kinds = torch.randn(3, 20, generator=gen, dtype=torch.float64)
+    def task(n):
+        y = torch.arange(n)%3
+        return Rows(kinds[y]+.8*torch.randn(n, 20, generator=gen, dtype=torch.float64), y, 3, torch.ones(n, dtype=torch.float64))
+    rows,seen = [task(9), task(12)],{}
+    def keep(losses):
+        seen.update(losses)
+        return choose(losses)
+    monkeypatch.setattr(shared_heads, 'choose', keep)
+    few = share_heads(rows)
+    assert len(seen) == 1+2*4*2
+    seen.clear()
+    monkeypatch.setattr(shared_heads, 'MANY', 20)
+    many = share_heads(rows)
+    assert set(seen) == {ALONE, (THRESHOLDS[0], STRENGTHS[0], False), (THRESHOLDS[1], STRENGTHS[0], False)}
+    assert {len(o) for o in seen.values()} == {3+4} # a label of three rows is held out in three folds, one of four in four
+    assert np.array_equal(few.groups, many.groups) and (few.groups >= 0).all()

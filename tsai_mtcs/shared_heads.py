@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .checks import check_count
 from .matching import components, cut_groups, evidence_needed, group_tree, related_tasks, relevance, task_distance
-from .ridge import Ridge, Rows, best_temperature
+from .ridge import MANY, Ridge, Rows, best_temperature
 from .solve import Coupling, narrowed
 
 # %% ../nbs/309_shared_heads.ipynb #0ea3b9ca
@@ -101,30 +101,35 @@ def fold_numbers(
 
 def held_out_losses(
     ridges:list, # A `Ridge` a task
-    n_folds:int, # Parts that the rows are divided into
-    used:int, # How many of them are held out in turn
+    n_folds:int, # Parts that the rows are divided into, each held out in turn
     seed:int, # Seed of the division
-    strengths=STRENGTHS, # Strengths to try
+    all_candidates:bool=True, # Try all strengths and both penalties; `False`: the first of each, where rows are many
     **known, # `find_groups`'s: `same`, `never`, `prior`
 )->dict: # `(threshold, strength, pooled)`, see `Coupling.heads` → lines `(loss, temperature, accuracy)`; empty: no row held out
     "Cross-entropy on held-out rows for every candidate; groups are found without these rows"
     # Tasks may hold the same recordings, seen by other sensors: these are held out together.
     folds = [fold_numbers(o.rows, n_folds, seed).to(o.rows.y.device) for o in ridges]
     found = {}
-    for fold in range(used):
+    for fold in range(n_folds):
         if not any((f == fold).any() for f in folds): continue # two rows of each label are two folds, a single row none
         kept = [Ridge(o.rows.part(f != fold), o.penalty) for o,f in zip(ridges, folds)]
         held = [o.rows.part(f == fold) for o,f in zip(ridges, folds)]
         _,tree = find_groups(kept, **known)
-        candidates = {ALONE:[o.head for o in kept]}
+        candidates,solved = {ALONE:[o.head for o in kept]},{}
         for t in THRESHOLDS:
-            coupling = Coupling(kept, cut_groups(tree, t))
-            for pooled in (False,True): # the outer loop, for each penalty has factors of its own
-                for s in strengths:
-                    fresh = not pooled or coupling.has_choice
-                    candidates[t,s,pooled] = coupling.heads(s, pooled, tol=1e-3) if fresh else candidates[t,s,False]
+            groups = cut_groups(tree, t)
+            known_as = groups.tobytes() # two thresholds often give the same groups
+            if known_as not in solved: solved[known_as] = _coupled_heads(kept, groups, all_candidates)
+            candidates |= {(t,*o): heads for o,heads in solved[known_as].items()}
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
     return {k: np.array(o) for k,o in found.items()}
+
+def _coupled_heads(ridges, groups, all_candidates):
+    "Heads for each strength and each of the two `coupled_penalties`, or for the first of each"
+    coupling = Coupling(ridges, groups)
+    if not all_candidates: return {(STRENGTHS[0],False): coupling.heads(STRENGTHS[0], tol=1e-3)}
+    heads = {(s,False): coupling.heads(s, tol=1e-3) for s in STRENGTHS}
+    return heads | {(s,True): coupling.heads(s, True, tol=1e-3) if coupling.has_choice else o for (s,_),o in heads.items()}
 
 def _losses(heads, held):
     scores = [o.X@w+b for o,(w,b) in zip(held, heads)]
@@ -144,7 +149,7 @@ def choose(
     def loss(key): return shared[key].mean()
     best = min((o for o in shared if not o[2]), key=loss)
     if not _beyond_chance(shared[first]-shared[best]): best = first
-    best = min(((*best[:2], o) for o in (False,True)), key=loss)
+    best = min((o for o in shared if o[:2] == best[:2]), key=loss)
     right = losses[best][:,2].mean() >= losses[ALONE][:,2].mean() # more confidence is no gain where accuracy falls
     return best if right and _beyond_chance(losses[ALONE][:,0]-shared[best]) else ALONE
 
@@ -187,9 +192,8 @@ def share_heads(
         known = within_part(labels, ks, same, never, wary)
         part,basis = narrowed([rows[k] for k in ks])
         part = [Ridge(o, ridges[k].penalty) for o,k in zip(part, ks)]
-        many = sum(len(o.rows.y) for o in part) > 3000 # one held-out fold and one strength are enough
-        used,strengths = (1,STRENGTHS[:1]) if many else (n_folds,STRENGTHS)
-        losses = held_out_losses(part, n_folds, used, seed, strengths, **known) if strength is None else {}
+        few = sum(len(o.rows.y) for o in part) <= MANY # more say by themselves how strong the penalty has to be
+        losses = held_out_losses(part, n_folds, seed, few, **known) if strength is None else {}
         chosen = choose(losses) if strength is None else (THRESHOLDS[0],strength,False)
         out.choices.append(_choice(ks, chosen, losses))
         threshold,drawn,pooled = chosen
