@@ -111,8 +111,8 @@ class CUDAGraphs(Callback):
         "Begin without recordings"
         self.release()
         encoder = self.model.backbone # another callback may wrap the model while it runs
-        own = 'forward' not in vars(encoder) and encoder._compiled_call_impl is None and self.learn._grab_cbs(CUDAGraphs)[-1] is self
-        self.run = own and getattr(encoder, 'recordable', False) and num_distrib() <= 1
+        plain = getattr(encoder, 'recordable', False) and 'forward' not in vars(encoder) and encoder._compiled_call_impl is None
+        self.run = plain and self.learn._grab_cbs(CUDAGraphs)[-1] is self and num_distrib() <= 1 # the last one that was given
         if self.run: self._encoder,self._parts = encoder,list(encoder.modules())
 
     def after_fit(self): self.release()
@@ -130,8 +130,9 @@ class CUDAGraphs(Callback):
 
     def _recording(self, x):
         "A recording for this batch; `None`: it is computed without"
+        if not x.is_cuda or x.requires_grad or any(map(_hooked, self._parts[1:])): return
         params = [p for o in self._parts for p in o._parameters.values() if p is not None]
-        if not x.is_cuda or x.requires_grad or any(map(_hooked, self._parts[1:])) or not all(p.requires_grad for p in params): return
+        if not all(p.requires_grad for p in params): return
         weights = [p.data_ptr() for p in params]
         if weights != self._weights: # they were moved or replaced
             self._recordings,self._weights = {},weights
