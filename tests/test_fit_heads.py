@@ -256,9 +256,9 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
         y = torch.arange(n)%3
         return Rows(kinds[y]+.8*torch.randn(n, 20, generator=gen, dtype=torch.float64), y, 3, torch.ones(n, dtype=torch.float64))
     rows,seen = [task(9), task(12)],{}
-    def keep(losses):
+    def keep(losses, few):
         seen.update(losses)
-        return choose(losses)
+        return choose(losses, few)
     monkeypatch.setattr(shared_heads, 'choose', keep)
     few = share_heads(rows)
     assert len(seen) == 1+2*4*2
@@ -267,4 +267,11 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
     many = share_heads(rows)
     assert set(seen) == {ALONE, (THRESHOLDS[0], STRENGTHS[0], False), (THRESHOLDS[1], STRENGTHS[0], False)}
     assert {len(o) for o in seen.values()} == {3+4} # a label of three rows is held out in three folds, one of four in four
-    assert np.array_equal(few.groups, many.groups) and (few.groups >= 0).all()
+    assert (few.groups >= 0).all() and few.choices[0]['tasks'] == many.choices[0]['tasks'] == [0,1]
+
+@pytest.mark.parametrize('accuracy, few, many', [((.8,.8,.8,.8), True, False), ((.9,.9,.8,.9), True, True), ((.7,.8,.8,.8), False, False)])
+def test_where_rows_are_many_accuracy_has_to_rise_too(accuracy, few, many):
+    shared = (THRESHOLDS[0], STRENGTHS[0], False)
+    def lines(loss, right): return np.array([(o, 1., r) for o,r in zip(loss, right)])
+    losses = {ALONE: lines((1.,1.1,1.,1.1), [.8]*4), shared: lines((.8,.9,.7,.9), accuracy)}
+    assert [choose(losses, o) == shared for o in (True,False)] == [few, many]

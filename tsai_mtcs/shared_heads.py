@@ -138,6 +138,7 @@ def _losses(heads, held):
 
 def choose(
     losses:dict, # See `held_out_losses`
+    few:bool=True, # Whether rows are few; `False`: they are so many that accuracy has to rise beyond chance, too
 )->tuple: # `(threshold, strength, pooled)`
     """The first threshold and strength, or the best if their loss is lower by over a standard error, with the better of the two penalties.
 
@@ -150,7 +151,8 @@ def choose(
     best = min((o for o in shared if not o[2]), key=loss)
     if not _beyond_chance(shared[first]-shared[best]): best = first
     best = min((o for o in shared if o[:2] == best[:2]), key=loss)
-    right = losses[best][:,2].mean() >= losses[ALONE][:,2].mean() # more confidence is no gain where accuracy falls
+    gain = losses[best][:,2]-losses[ALONE][:,2] # more confidence is no gain where accuracy falls
+    right = gain.mean() >= 0 if few else _beyond_chance(gain)
     return best if right and _beyond_chance(losses[ALONE][:,0]-shared[best]) else ALONE
 
 def _beyond_chance(gain):
@@ -194,7 +196,7 @@ def share_heads(
         part = [Ridge(o, ridges[k].penalty) for o,k in zip(part, ks)]
         few = sum(len(o.rows.y) for o in part) <= MANY # more say by themselves how strong the penalty has to be
         losses = held_out_losses(part, n_folds, seed, few, **known) if strength is None else {}
-        chosen = choose(losses) if strength is None else (THRESHOLDS[0],strength,False)
+        chosen = choose(losses, few) if strength is None else (THRESHOLDS[0],strength,False)
         out.choices.append(_choice(ks, chosen, losses))
         threshold,drawn,pooled = chosen
         if not drawn: continue
