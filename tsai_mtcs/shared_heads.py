@@ -151,8 +151,8 @@ def choose(
     best = min((o for o in shared if not o[2]), key=loss)
     if not _beyond_chance(shared[first]-shared[best]): best = first
     best = min((o for o in shared if o[:2] == best[:2]), key=loss)
-    gain = losses[best][:,2]-losses[ALONE][:,2] # more confidence is no gain where accuracy falls
-    right = gain.mean() >= 0 if few else _beyond_chance(gain)
+    ours,alone = losses[best][:,2],losses[ALONE][:,2] # more confidence is no gain where accuracy falls
+    right = ours.mean() >= alone.mean() if few else _beyond_chance(ours-alone)
     return best if right and _beyond_chance(losses[ALONE][:,0]-shared[best]) else ALONE
 
 def _beyond_chance(gain):
