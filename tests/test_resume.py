@@ -348,3 +348,11 @@ def interrupted_once(tmp_path_factory):
         def after_epoch(self): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=[Checkpoint(path), Stop()])
     return path
+
+def test_a_checkpoint_of_before_the_fused_optimizers_goes_on(tmp_path, interrupted_once):
+    state = read_checkpoint(interrupted_once)
+    for o in state['opt']['param_groups']: o['fused'] = None
+    write_state(tmp_path/'old.pt', state)
+    learn = quiet_learner()
+    learn.resume(tmp_path/'old.pt')
+    assert all(o['fused'] for o in learn.opt.opt.param_groups)

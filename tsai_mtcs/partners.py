@@ -75,7 +75,7 @@ class RowAdamW(torch.optim.AdamW):
         c1,c2 = ((1-b**step)[:,None] for b in betas)
         p[rows] = p[rows]*(1-lr*weight_decay)-lr/c1*mean/((square/c2).sqrt()+eps)
 
-class RowOptimizer(TorchOptimizer): torch_opt = RowAdamW
+class RowOptimizer(TorchOptimizer): torch_opt,fused = RowAdamW,True
 
 # %% ../nbs/304_partners.ipynb #e6e21290
 class PartnerLoss(MTCSLoss):

@@ -193,29 +193,26 @@ class ContinueFit(Callback):
         recorder.smooth_loss.val,recorder.smooth_loss.count = kept['smooth']
 
 # %% ../../nbs/221_callback.checkpoint.ipynb #ckgo0003
-_HOW = ('fused','foreach') # how a step is computed, which is the learner's own choice
-
 def _load_opt(opt, state, model):
     "Load the state of an optimizer; PyTorch's move it to the device by themselves"
     own = [dict(o) for o in _groups(opt)]
-    if isinstance(opt, OptimWrapper):
-        groups = [o | {k: g[k] for k in _HOW if k in g} for o,g in zip(state['param_groups'], own, strict=True)]
-        state = {**state, 'param_groups':groups}
+    for o,g in zip(state['param_groups'], own) if isinstance(opt, OptimWrapper) else ():
+        if o.get('fused', 0) is None: o['fused'] = g.get('fused') # a checkpoint of before the fused optimizers
     opt.load_state_dict(state if isinstance(opt, OptimWrapper) else to_device(state, next(model.parameters()).device))
     for p,values in (opt.opt.state if isinstance(opt, OptimWrapper) else opt.state).items():
         for name,x in values.items(): _check_moment(p, name, x)
-    for known,found in zip(own, _groups(opt)):
-        for name,x in known.items(): _check_setting(name, x, found)
+    for known,found in zip(own, _groups(opt)): _check_settings(known, found)
 
 def _groups(opt):
     "The settings of each group of parameters, by name"
     if not isinstance(opt, OptimWrapper): return opt.hypers
     return [{k: v for k,v in o.items() if k != 'params'} for o in opt.opt.param_groups]
 
-def _check_setting(name, own, found):
-    "Raise `ValueError` for a setting that is of another kind than the optimizer's own; a number may differ, as schedules set it"
-    x = found.get(name)
-    if name not in found or not _like(x, own): raise ValueError(f"expected the optimizer's {name} to be like {own!r}, found {x!r}")
+def _check_settings(known, found):
+    "Raise `ValueError` for settings that are of another kind than the optimizer's own; a number may differ, as schedules set it"
+    for name,own in known.items():
+        if name in found and _like(found[name], own): continue
+        raise ValueError(f"expected the optimizer's {name} to be like {own!r}, found {found.get(name)!r}")
 
 def _like(x, own):
     if isinstance(own, (tuple,list)): return type(x) is type(own) and len(x) == len(own) and all(map(_like, x, own))
