@@ -210,9 +210,8 @@ def _groups(opt):
 
 def _check_settings(known, found):
     "Raise `ValueError` for settings that are of another kind than the optimizer's own; a number may differ, as schedules set it"
-    for name,own in known.items():
-        if name in found and _like(found[name], own): continue
-        raise ValueError(f"expected the optimizer's {name} to be like {own!r}, found {found.get(name)!r}")
+    bad = next((o for o,x in known.items() if o not in found or not _like(found[o], x)), None)
+    if bad: raise ValueError(f"expected the optimizer's {bad} to be like {known[bad]!r}, found {found.get(bad)!r}")
 
 def _like(x, own):
     if isinstance(own, (tuple,list)): return type(x) is type(own) and len(x) == len(own) and all(map(_like, x, own))
