@@ -11,14 +11,14 @@ import argparse, csv, time, warnings
 from pathlib import Path
 
 import pandas as pd
-from fastai.torch_core import default_device, set_seed
+from fastai.torch_core import set_seed
+from tables import NAMES
 
 from tsai_mtcs import archive
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.learner import mtcs_learner
 
 FIELDS = ['table','task','seed','sharing','steps','trained','solved','seconds']
-TABLES = dict(top15='UCR_TOP15', selected10='UCR_SELECTED10')
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--archive', required=True, help='folder of the UCR archive')
@@ -35,8 +35,7 @@ parser.add_argument('--out', default='deep.csv', help='CSV to write and to go on
 def run(table, sharing, seed, tasks, args):
     "Lines of the CSV for one model"
     set_seed(seed)
-    dls = MultiTaskDataLoaders.from_tasks(tasks, seed=seed, steps=args.steps*len(tasks), device=args.device or default_device(),
-                                          check_copies=False)
+    dls = MultiTaskDataLoaders.from_tasks(tasks, seed=seed, steps=args.steps*len(tasks), device=args.device, check_copies=False)
     learn = mtcs_learner(dls.unwatched(), sharing=None if sharing == 'none' else sharing)
     if args.bf16: learn.to_bf16()
     with learn.no_bar(), learn.no_logging():
@@ -50,16 +49,16 @@ def run(table, sharing, seed, tasks, args):
 
 
 def done(out):
-    "Table, seed and sharing of the lines that there are"
+    "Table, seed, sharing and steps of the lines that there are"
     if not out.exists(): return set()
-    with out.open(newline='') as f: return {(o['table'], int(o['seed']), o['sharing']) for o in csv.DictReader(f)}
+    with out.open(newline='') as f: return {(o['table'], int(o['seed']), o['sharing'], int(o['steps'])) for o in csv.DictReader(f)}
 
 
 def summary(out):
-    "Mean over data sets and seeds of each table and way, and the spread of the mean over seeds"
+    "Mean over data sets and seeds of each table, number of steps and way, and the spread of the mean over seeds"
     df = pd.read_csv(out)
-    means = df.groupby(['table','sharing','seed'], sort=False)[['trained','solved','seconds']].mean()
-    print(means.groupby(['table','sharing'], sort=False).agg(['mean','std']).round(4).to_string())
+    means = df.groupby(['table','steps','sharing','seed'], sort=False)[['trained','solved','seconds']].mean()
+    print(means.groupby(['table','steps','sharing'], sort=False).agg(['mean','std']).round(4).to_string())
 
 
 if __name__ == '__main__':
@@ -67,10 +66,10 @@ if __name__ == '__main__':
     warnings.simplefilter('ignore')
     out, have = Path(args.out), set(archive.archive_names(args.archive))
     for table in args.tables.split(','):
-        tasks = archive.ucr_tasks([o for o in getattr(archive, TABLES[table]) if o in have], args.archive)
+        tasks = archive.ucr_tasks([o for o in getattr(archive, NAMES[table]) if o in have], args.archive)
         for seed in map(int, args.seeds.split(',')):
             for sharing in args.sharing.split(','):
-                if (table, seed, sharing) in done(out): continue
+                if (table, seed, sharing, args.steps) in done(out): continue
                 lines, new = run(table, sharing, seed, tasks, args), not out.exists()
                 with out.open('a', newline='') as f:
                     writer = csv.DictWriter(f, FIELDS)
