@@ -103,7 +103,7 @@ def held_out_losses(
     ridges:list, # A `Ridge` a task
     n_folds:int, # Parts that the rows are divided into, each held out in turn
     seed:int, # Seed of the division
-    all_candidates:bool=True, # Try all strengths and both penalties; `False`: the first of each, where rows are many
+    few:bool=True, # Whether rows are few, and all strengths and both penalties are tried; `False`: the first of each
     **known, # `find_groups`'s: `same`, `never`, `prior`
 )->dict: # `(threshold, strength, pooled)`, see `Coupling.heads` → lines `(loss, temperature, accuracy)`; empty: no row held out
     "Cross-entropy on held-out rows for every candidate; groups are found without these rows"
@@ -119,15 +119,15 @@ def held_out_losses(
         for t in THRESHOLDS:
             groups = cut_groups(tree, t)
             known_as = groups.tobytes() # two thresholds often give the same groups
-            if known_as not in solved: solved[known_as] = _coupled_heads(kept, groups, all_candidates)
+            if known_as not in solved: solved[known_as] = _coupled_heads(kept, groups, few)
             candidates |= {(t,*o): heads for o,heads in solved[known_as].items()}
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
     return {k: np.array(o) for k,o in found.items()}
 
-def _coupled_heads(ridges, groups, all_candidates):
+def _coupled_heads(ridges, groups, few):
     "Heads for each strength and each of the two `coupled_penalties`, or for the first of each"
     coupling = Coupling(ridges, groups)
-    if not all_candidates: return {(STRENGTHS[0],False): coupling.heads(STRENGTHS[0], tol=1e-3)}
+    if not few: return {(STRENGTHS[0],False): coupling.heads(STRENGTHS[0], tol=1e-3)}
     heads = {(s,False): coupling.heads(s, tol=1e-3) for s in STRENGTHS}
     return heads | {(s,True): coupling.heads(s, True, tol=1e-3) if coupling.has_choice else o for (s,_),o in heads.items()}
 
