@@ -7,6 +7,7 @@ Deals the training rows of a data set out to sites, `--rows` a label each, and r
 
     alone       every site by itself: heads in closed form (deep: heads trained together without sharing), nothing shared
     paper       the sharing loss as printed (deep only: it acts through steps of gradient descent)
+    unmatched   no labels matched, but what varies within labels shared by tasks in one place (kernel only)
     shared      `fit_heads` (deep: training with `sharing='matched'`), which has to find out which labels mean the same
     harmonised  one classifier of all rows, as if somebody had matched the labels by hand: the ceiling
 
@@ -74,17 +75,17 @@ def learner(tasks, method, args, seed, encoder=KernelEncoder, sharing=None):
     return learn
 
 
-def solve(learn, strength, seed):
+def solve(learn, strength, seed, within=None):
     "Seconds of `fit_heads`"
-    with learn.no_bar(): return timed(lambda: learn.fit_heads(strength=strength, seed=seed))[1]
+    with learn.no_bar(): return timed(lambda: learn.fit_heads(strength=strength, within=within, seed=seed))[1]
 
 
 def kernel_ways(made, truth, args, seed):
     "Way, learner, data sets that it says something of, seconds and matches, for heads in closed form"
     sites = [o for own, _ in made.values() for o in own]
     learn, features = timed(lambda: learner(sites, 'kernel', args, seed))
-    for way, strength in (('alone', 0.), ('shared', None)):
-        seconds = solve(learn, strength, seed)
+    for way, strength, within in (('alone', 0., 0.), ('unmatched', 0., None), ('shared', None, None)):
+        seconds = solve(learn, strength, seed, within)
         yield way, learn, made, features+seconds, matches(learn, truth) if strength is None else None
     for name in together(made):
         top = learner([harmonised_task(name, *made[name])], 'kernel', args, seed, learn.model.backbone)
@@ -96,7 +97,7 @@ def deep_ways(made, truth, args, seed):
     sites = [o for own, _ in made.values() for o in own]
     def scored_twice(way, learn, names, seconds, strength):
         yield way, learn, names, seconds, None
-        seconds += solve(learn, strength, seed)
+        seconds += solve(learn, strength, seed, strength)
         yield f'{way}, solved', learn, names, seconds, matches(learn, truth) if strength is None else None
     for way, sharing, strength in (('alone', None, 0.), ('paper', 'paper', None), ('shared', 'matched', None)):
         yield from scored_twice(way, *timed_learner(sites, args, seed, sharing, made), strength)

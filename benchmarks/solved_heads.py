@@ -7,7 +7,7 @@ One model of all data sets is trained by the settings of the paper (`--recipe pa
 
     heads          the classifiers that were trained
     svm            an SVM of each data set by itself on the frozen embeddings
-    solved, alone  `fit_heads(strength=0)`: a head of each data set by itself in closed form
+    solved, alone  `fit_heads(strength=0, within=0)`: a head of each data set by itself in closed form
     solved         `fit_heads()`: the same, labels that mean the same drawn together
 
 A line of the CSV is a data set, seed and way: accuracy on the test rows. A run that is started again continues with the next seed.
@@ -41,7 +41,7 @@ def run(tasks, seed, args):
         yield 'heads', learn.validate_tasks().accuracy
         yield 'svm', learn.evaluate('svm').accuracy
         for way, strength in (('solved, alone', 0.), ('solved', None)):
-            learn.fit_heads(strength=strength, seed=seed)
+            learn.fit_heads(strength=strength, within=strength, seed=seed)
             yield way, learn.validate_tasks().accuracy
 
 

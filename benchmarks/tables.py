@@ -8,7 +8,7 @@ has them, on the archive's split, all rows. Methods:
 
     aeon     `MultiRocketHydraClassifier` of each data set by itself, a process each
     kernel   one `KernelEncoder(parts=('multirocket','hydra'))` and one model for the whole table, a process: its lines are `shared`, what
-             `fit_heads` gives, and `alone`, the same heads before labels of different data sets were drawn together
+             `fit_heads` gives, and `alone`, heads for which nothing is shared
 
 A line of the CSV is a data set, seed and method: accuracy on the test rows, wall time, CPU time and the largest memory of the process;
 for the kernel encoder those three are in a line of their own, `(all)`. A run that is started again continues after the last line. With
@@ -58,7 +58,8 @@ def kernel(names, path, seed, threads, device=None):
     rows, (centre, scale) = training_rows(model, dls.train_ds.need_rows())
     found = share_heads(rows, seed=seed)
     for o in found.choices: print('  ', [names[k] for k in o['tasks']], {k: v for k, v in o.items() if k != 'tasks'}, file=sys.stderr)
-    drawn = {k for o in found.choices if o['strength'] for k in o['tasks']}
+    print('  ', *({'tasks': [names[k] for k in o['tasks']], 'within': o['within']} for o in found.places), file=sys.stderr)
+    drawn = {k for o in [*found.places, *(o for o in found.choices if o['strength'])] for k in o['tasks']}
     heads = {'shared': found.heads, 'alone': [Ridge(r).head if k in drawn else h for k, (r, h) in enumerate(zip(rows, found.heads))]}
     del rows
     right = {}

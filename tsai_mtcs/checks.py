@@ -26,10 +26,11 @@ def check_count(
 
 def check_strength(
     x, # How strongly heads are coupled; `None`: to be chosen
+    name='strength', # What the caller calls it
 ):
     "Raise `ValueError` for what isn't a finite number of at least 0"
     if x is not None and not (isinstance(x, Real) and 0 <= x < math.inf):
-        raise ValueError(f"expected a strength of at least 0, or None to have it chosen, found {x!r}")
+        raise ValueError(f"expected a {name} of at least 0, or None to have it chosen, found {x!r}")
 
 _RATES = ('lr','lr_max','base_lr','start_lr','end_lr','wd')
 

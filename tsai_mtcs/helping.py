@@ -10,9 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .ridge import Ridge
-from .shared_heads import fold_numbers, share_heads, within_part
-from .solve import narrowed
+from .ridge import Ridge, narrowed
+from .shared_heads import fold_numbers, known_among, share_heads
 
 # %% ../nbs/403_helping.ipynb #fca9e5c2
 def held_out_right(
@@ -32,15 +31,14 @@ def held_out_right(
         kept,held = ([o.part((f == fold) == out) for o,f in zip(rows, folds)] for out in (False,True))
         for i in range(1+len(rows)):
             ks = [k for k in range(len(rows)) if k != i-1]
-            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, within_part(task != i-1, ks, **known))):
+            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, known_among(task != i-1, ks, **known))):
                 right[i,k] += o
     right[range(1,1+len(rows)),range(len(rows))] = np.nan
     return right/np.array([max(int((f >= 0).sum()), 1) for f in folds])
 
 def _right(kept, held, strength, known):
     "How many held-out rows of each task are classified right"
-    alone = not strength or len(kept) == 1
-    heads = [Ridge(o).head for o in kept] if alone else share_heads(kept, strength, **known).heads
+    heads = share_heads(kept, strength, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
     return [int(((o.X@w+b).argmax(1) == o.y).sum()) for o,(w,b) in zip(held, heads)]
 
 # %% ../nbs/403_helping.ipynb #3bd5e024
@@ -54,15 +52,14 @@ def helping_frame(
 )->pd.DataFrame: # A row a task: rows, alone and together (accuracies), and a column a task: what that task adds; NaN for itself
     """What each task adds to the accuracy of each other one, on training rows held out.
 
-    Tasks that `found` doesn't connect, or leaves alone, add nothing to each other. Strengths are those of `found`."""
+    Tasks that `found` neither connects nor takes to lie in one place add nothing to each other. Strengths are those of `found`."""
     alone = np.array([held_out_right([o], 0., n_folds, seed, same=(), never=(), prior=None)[0,0] for o in rows])
     together,gain = alone.copy(),np.zeros((len(rows),)*2)
     task = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    for o in found.choices:
-        if not o['strength']: continue
-        ks = o['tasks']
-        known = within_part(np.isin(task, ks), ks, **found.known)
-        right = held_out_right([rows[k] for k in ks], o['strength'], n_folds, seed, progress, **known)
+    drawn = [(o['tasks'], o['strength']) for o in found.choices if o['strength']]
+    for ks,strength in [*((o['tasks'], 0.) for o in found.places), *drawn]:
+        known = known_among(np.isin(task, ks), ks, **found.known)
+        right = held_out_right([rows[k] for k in ks], strength, n_folds, seed, progress, **known)
         together[ks] = right[0]
         gain[np.ix_(ks, ks)] = (right[0]-right[1:]).T
     np.fill_diagonal(gain, np.nan)
