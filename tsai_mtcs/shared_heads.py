@@ -28,7 +28,7 @@ def placed_ridges(
     within:float=None, # How much their variation within labels counts; `None`: chosen for each place
     prior:np.ndarray=None, # `(tasks, tasks)`, see `related_tasks`
 )->tuple: # A `Ridge` a task, and a dictionary a place: its tasks, and `within`
-    "The ridges, those of tasks in one place by what varies within the labels of all of them; places of more than `MANY` rows stay as they are"
+    "The ridges; those of tasks in one place of up to `MANY` rows heed what varies within the labels of all of them"
     near = task_distance(ridges) < NEAR
     if prior is not None: near &= prior > 0
     place,ridges,places = components(np.argwhere(np.tril(near, -1)), len(ridges)),list(ridges),[]
@@ -183,7 +183,7 @@ class SharedHeads:
 def share_heads(
     rows:list, # `Rows` of each task
     strength:float=None, # How strongly to couple the labels of a group, see `Coupling`; 0: not at all; `None`: chosen on held-out rows
-    within:float=None, # How much the variation within labels of tasks in one place counts; 0: not at all; `None`: chosen, see `choose_within`
+    within:float=None, # How much variation within labels counts, see `placed_ridges`; 0: not at all; `None`: chosen
     same=(), # Pairs of numbers of labels that are known to mean the same
     never=(), # Pairs of numbers of labels that are known not to
     prior:np.ndarray=None, # `(tasks, tasks)`, factor of the evidence for each pair of tasks
