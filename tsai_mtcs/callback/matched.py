@@ -16,7 +16,7 @@ from ..heads import members_of, pull_together
 from ..labels import task_prior
 from ..matching import cut_groups
 from ..ridge import Ridge
-from ..shared_heads import THRESHOLDS, find_groups, wary_prior
+from ..shared_heads import THRESHOLD, find_groups, wary_prior
 
 # %% ../../nbs/301_callback.matched.ipynb #e6c7e4b3
 class MatchedSharing(Callback):
@@ -69,7 +69,7 @@ class MatchedSharing(Callback):
         ridges = [Ridge(o) for o in rows]
         known = dict(self._known, prior=wary_prior(ridges, self._known['prior']))
         tree = find_groups(ridges, **known)[1]
-        groups = torch.from_numpy(cut_groups(tree, THRESHOLDS[1])).to(self._parts[0].device)
+        groups = torch.from_numpy(cut_groups(tree, THRESHOLD)).to(self._parts[0].device)
         if num_distrib() > 1: torch.distributed.broadcast(groups, 0) # the last digit of an embedding may differ between devices
         return groups
 
