@@ -138,6 +138,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
         lr:float=1e-3, # Learning rate of training
         bs:int=32, # Rows of a training batch
         strength:float=None, # How strongly labels that mean the same are drawn together, see `fit_heads`; `None`: chosen on held-out rows
+        within:float=None, # How much the variation within labels of similar data sets counts, see `fit_heads`; `None`: chosen
         class_weights:str=None, # 'balanced': all labels of a task have the same weight; `None`: all rows have
         others:dict=None, # Further data sets to learn from, `{task: (X, y)}`, so that the one that `fit` is given can be cross-validated
         device=None, # Where the model is; `None`: fastai's default
@@ -147,7 +148,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
     ):
         self.encoder,self.n_kernels,self.arch_config = encoder,n_kernels,arch_config
         self.epochs,self.lr,self.bs = epochs,lr,bs
-        self.strength,self.class_weights,self.others = strength,class_weights,others
+        self.strength,self.within,self.class_weights,self.others = strength,within,class_weights,others
         self.device,self.random_state,self.n_jobs,self.verbose = device,random_state,n_jobs,verbose
         super().__init__()
 
@@ -164,7 +165,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
             with ContextManagers([] if self.verbose else [learn.no_bar(), learn.no_logging()]):
                 if self.epochs and any(o.requires_grad for o in learn.model.backbone.parameters()):
                     learn.fit_one_cycle(self.epochs, self.lr)
-                learn.fit_heads(strength=self.strength, class_weights=self.class_weights, seed=seed)
+                learn.fit_heads(strength=self.strength, within=self.within, class_weights=self.class_weights, seed=seed)
         self._keep(learn, {name: np.unique(y) for name,(_,y) in everything.items()}, *data)
 
     def _learner(self, tasks, seed):
