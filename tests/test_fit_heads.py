@@ -254,7 +254,7 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
     kinds = torch.randn(3, 20, generator=gen, dtype=torch.float64)
     def task(n):
         y = torch.arange(n)%3
-        return Rows(kinds[y]+.8*torch.randn(n, 20, generator=gen, dtype=torch.float64), y, 3, torch.ones(n, dtype=torch.float64))
+        return Rows(kinds[y]+1.2*torch.randn(n, 20, generator=gen, dtype=torch.float64), y, 3, torch.ones(n, dtype=torch.float64))
     rows,seen = [task(9), task(12)],{}
     def keep(losses, few):
         seen.update(losses)
@@ -268,6 +268,9 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
     assert set(seen) == {ALONE, (STRENGTHS[0], False)}
     assert {len(o) for o in seen.values()} == {3+4} # a label of three rows is held out in three folds, one of four in four
     assert (few.groups >= 0).all() and few.choices[0]['tasks'] == many.choices[0]['tasks'] == [0,1]
+    seen.clear()
+    wrong = share_heads(rows, same=[(0,4),(1,3),(2,5)], never=[(0,3),(1,4)]) # accuracy falls: two folds are enough
+    assert {len(o) for o in seen.values()} == {2+2} and (wrong.groups < 0).all()
 
 @pytest.mark.parametrize('accuracy, few, many', [((.8,.8,.8,.8), True, False), ((.9,.9,.8,.9), True, True), ((.7,.7,.8,.7), False, False)])
 def test_where_rows_are_many_accuracy_has_to_rise_too(accuracy, few, many):

@@ -134,7 +134,13 @@ def held_out_losses(
         _,tree = find_groups(kept, **known)
         candidates = {ALONE:[o.head for o in kept]} | _coupled_heads(kept, cut_groups(tree, THRESHOLD), few)
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
+        if fold and not (few or _rises(found)): break
     return {k: np.array(o) for k,o in found.items()}
+
+def _rises(losses):
+    "Whether any candidate has been more accurate than `ALONE` so far"
+    right = {k: np.mean([o[2] for o in lines]) for k,lines in losses.items()}
+    return max(right.values()) > right[ALONE]
 
 def _settings(ridges): return [o.within for o in ridges],[o.penalty for o in ridges]
 
