@@ -256,9 +256,9 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
         y = torch.arange(n)%3
         return Rows(kinds[y]+1.2*torch.randn(n, 20, generator=gen, dtype=torch.float64), y, 3, torch.ones(n, dtype=torch.float64))
     rows,seen = [task(9), task(12)],{}
-    def keep(losses, few):
+    def keep(losses, few, near):
         seen.update(losses)
-        return choose(losses, few)
+        return choose(losses, few, near)
     monkeypatch.setattr(shared_heads, 'choose', keep)
     few = share_heads(rows)
     assert len(seen) == 1+4*2

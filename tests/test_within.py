@@ -7,7 +7,7 @@ from tsai_mtcs import shared_heads
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, bundled_tasks, deal_sites, mtcs_learner
 from tsai_mtcs.bench.sites import site_accuracy
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import placed_ridges, share_heads
+from tsai_mtcs.shared_heads import place_numbers, placed_ridges, share_heads
 from tsai_mtcs.solve import Coupling
 from tsai_mtcs.within import Metric, common_ridges, scaled_residuals
 
@@ -69,21 +69,26 @@ def test_float32_gives_nearly_the_same():
     for a, b in zip(exact, fast): torch.testing.assert_close(a.scores, b.scores.double(), rtol=1e-3, atol=1e-3)
 
 
+def placed(rows, prior=None):
+    ridges = [Ridge(o) for o in rows]
+    return placed_ridges(ridges, place_numbers(ridges, prior))
+
+
 class TestPlaces:
     def test_tasks_that_lie_elsewhere_stay_as_they_are(self):
-        ridges, places = placed_ridges([Ridge(o) for o in tasks(4, far=30.)])
+        ridges, places = placed(tasks(4, far=30.))
         assert [o['tasks'] for o in places] == [[0, 1]] and ridges[0].within == ridges[1].within == places[0]['within'] > 0
         assert ridges[2].within == 0
 
     def test_a_prior_of_0_keeps_tasks_apart(self):
         prior = np.ones((3, 3))
         prior[0] = prior[:, 0] = 0
-        _, places = placed_ridges([Ridge(o) for o in tasks(4)], prior=prior)
+        _, places = placed(tasks(4), prior)
         assert [o['tasks'] for o in places] == [[1, 2]]
 
     def test_many_rows_stay_as_they_are(self, monkeypatch):
         monkeypatch.setattr(shared_heads, 'MANY', 20)
-        assert placed_ridges([Ridge(o) for o in tasks(4)])[1] == []
+        assert placed(tasks(4))[1] == []
 
     def test_0_shares_nothing(self):
         rows = tasks(4)
