@@ -97,7 +97,7 @@ def deep_ways(made, truth, args, seed):
     sites = [o for own, _ in made.values() for o in own]
     def scored_twice(way, learn, names, seconds, strength):
         yield way, learn, names, seconds, None
-        seconds += solve(learn, strength, seed, strength)
+        seconds += solve(learn, strength, seed, within=strength) # alone, nothing is shared
         yield f'{way}, solved', learn, names, seconds, matches(learn, truth) if strength is None else None
     for way, sharing, strength in (('alone', None, 0.), ('paper', 'paper', None), ('shared', 'matched', None)):
         yield from scored_twice(way, *timed_learner(sites, args, seed, sharing, made), strength)

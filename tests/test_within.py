@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 import torch
 
-from tsai_mtcs import shared_heads
+from tsai_mtcs import shared_heads, solve
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, bundled_tasks, deal_sites, mtcs_learner
 from tsai_mtcs.bench.sites import site_accuracy
 from tsai_mtcs.ridge import Ridge, Rows
 from tsai_mtcs.shared_heads import place_numbers, placed_ridges, share_heads
-from tsai_mtcs.solve import Coupling
+from tsai_mtcs.solve import Coupling, own_penalty
 from tsai_mtcs.within import Metric, common_ridges, scaled_residuals
 
 
@@ -33,11 +33,12 @@ def inverse_root(R):
 
 
 @pytest.mark.parametrize('feats', [20, 200])  # more than twice the rows: solved in the space that these span
-def test_coupled_heads_are_those_of_rows_in_other_coordinates(feats):
+def test_coupled_heads_are_those_of_rows_in_other_coordinates(feats, monkeypatch):
+    monkeypatch.setattr(solve, 'coupled_penalties', lambda ridges, *_: (own_penalty(ridges),)*2)
     rows = tasks(0, feats=feats)
-    within, groups = [3., 0., 1.], np.array([0, 1, -1, 1, 2, 0, 2, -1, 1])
-    T = torch.from_numpy(inverse_root(torch.cat(scaled_residuals(rows, within)).numpy()))
-    ours = Coupling(common_ridges(rows, within, [.1]*3), groups).heads(2., tol=1e-13)
+    groups = np.array([0, 1, -1, 1, 2, 0, 2, -1, 1])
+    T = torch.from_numpy(inverse_root(torch.cat(scaled_residuals(rows, 3.)).numpy()))
+    ours = Coupling(common_ridges(rows, 3., [.1]*3), groups).heads(2., tol=1e-13)
     there = [Ridge(Rows(o.X@T, o.y, 3, o.weight), .1) for o in rows]
     for (w, b), (v, c) in zip(ours, Coupling(there, groups).heads(2., tol=1e-13)):
         torch.testing.assert_close(w, T@v, rtol=1e-6, atol=1e-8)
@@ -46,8 +47,8 @@ def test_coupled_heads_are_those_of_rows_in_other_coordinates(feats):
 
 def test_leaving_a_row_out_is_a_fit_without_it():
     rows = tasks(1)
-    R = scaled_residuals(rows, [2.]*3)
-    metric = Metric(R).without(R[0])
+    R = scaled_residuals(rows, 2.)
+    metric = Metric(R, 2.).without(R[0])
     whole = Ridge(rows[0], .3, metric)
     for i in range(3):
         rest = rows[0].part(torch.arange(len(rows[0].y)) != i)
@@ -57,15 +58,15 @@ def test_leaving_a_row_out_is_a_fit_without_it():
 
 def test_a_tasks_own_rows_have_no_say_in_its_coordinates():
     rows = tasks(2)
-    R = scaled_residuals(rows, [2.]*3)
+    R = scaled_residuals(rows, 2.)
     other = [*R[1:], torch.randn(7, 20, dtype=torch.float64)]
     X = rows[0].X
-    one, two = Metric(R).without(R[0])(X), Metric([other[-1], *R[1:]]).without(other[-1])(X)
+    one, two = Metric(R, 2.).without(R[0])(X), Metric([other[-1], *R[1:]], 2.).without(other[-1])(X)
     torch.testing.assert_close(one@one.T, two@two.T, rtol=1e-6, atol=1e-8)
 
 
 def test_float32_gives_nearly_the_same():
-    exact, fast = (common_ridges(tasks(3, feats=200, dtype=o), [10.]*3, [.1]*3) for o in (torch.float64, torch.float32))
+    exact, fast = (common_ridges(tasks(3, feats=200, dtype=o), 10., [.1]*3) for o in (torch.float64, torch.float32))
     for a, b in zip(exact, fast): torch.testing.assert_close(a.scores, b.scores.double(), rtol=1e-3, atol=1e-3)
 
 
@@ -103,6 +104,29 @@ class TestPlaces:
         rows = [Rows(torch.randn(3, 20, dtype=torch.float64)[torch.arange(9)%3], o.y[:9], 3, o.weight[:9]) for o in tasks(5)]
         for o, r in zip(share_heads(rows, 0., within=3.).heads, rows): torch.testing.assert_close(o[0], Ridge(r).weight)
         assert all(torch.isfinite(w).all() for w, _ in share_heads(rows, 1., within=3.).heads)
+
+    def test_rounding_is_no_variation(self):
+        def same(o): return torch.randn(3, 20)[o.y[:9]].double()+1e-8*torch.randn(9, 20).double()
+        rows = [Rows(same(o), o.y[:9], 3, o.weight[:9]) for o in tasks(5)]
+        assert not any(o.any() for o in scaled_residuals(rows, 3.))
+
+    def test_tasks_drawn_together_heed_all_of_their_place(self):
+        "Two of eight tasks are drawn together, which leaves them what the others show"
+        every = tasks(8, sizes=[309]*8)
+        rows, new = [o.part(slice(0, 9)) for o in every], [o.part(slice(9, None)) for o in every]
+        def accuracy(found):
+            return np.mean([float(((o.X@w+b).argmax(1) == o.y).double().mean()) for o, (w, b) in zip(new[:2], found.heads)])
+        told, drawn = share_heads(rows, 0., within=10.), share_heads(rows, .001, within=10., same=[(0, 3)])
+        assert drawn.groups[0] == drawn.groups[3] >= 0 and drawn.choices[0]['tasks'] == list(range(8))
+        assert accuracy(drawn) > accuracy(told)-.05 > accuracy(share_heads(rows[:2], .001, within=10., same=[(0, 3)]))
+
+    def test_a_set_of_two_places_is_solved_in_plain_coordinates(self):
+        rows = tasks(4, far=30.)
+        ridges, _ = placed(rows)
+        groups = np.array([0, 1, -1, 0, 1, -1, -1, 1, -1])
+        plain = [Ridge(o, r.penalty) for o, r in zip(rows, ridges)]
+        for ours, theirs in zip(Coupling(ridges, groups).heads(1.), Coupling(plain, groups).heads(1.)):
+            torch.testing.assert_close(ours, theirs)
 
     def test_a_single_row_of_each_label_has_no_variation(self):
         rows = [o.part([0, 1, 2]) for o in tasks(6)]

@@ -138,7 +138,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
         lr:float=1e-3, # Learning rate of training
         bs:int=32, # Rows of a training batch
         strength:float=None, # How strongly labels that mean the same are drawn together, see `fit_heads`; `None`: chosen on held-out rows
-        within:float=None, # How much the variation within labels of similar data sets counts, see `fit_heads`; `None`: chosen
+        within:float=None, # How much variation within labels counts for data sets in one place, see `fit_heads`; `None`: chosen
         class_weights:str=None, # 'balanced': all labels of a task have the same weight; `None`: all rows have
         others:dict=None, # Further data sets to learn from, `{task: (X, y)}`, so that the one that `fit` is given can be cross-validated
         device=None, # Where the model is; `None`: fastai's default

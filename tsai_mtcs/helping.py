@@ -17,6 +17,7 @@ from .shared_heads import fold_numbers, known_among, share_heads
 def held_out_right(
     rows:list, # `Rows` of some tasks
     strength:float, # How strongly the labels of a group are drawn together; 0: not at all
+    within:float=None, # How much variation within labels counts, see `share_heads`
     n_folds:int=5, # Parts that the rows are divided into, each held out in turn
     seed:int=0, # Seed of the division
     progress=iter, # Wraps the folds
@@ -31,17 +32,26 @@ def held_out_right(
         kept,held = ([o.part((f == fold) == out) for o,f in zip(rows, folds)] for out in (False,True))
         for i in range(1+len(rows)):
             ks = [k for k in range(len(rows)) if k != i-1]
-            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, known_among(task != i-1, ks, **known))):
+            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, within,
+                                     known_among(task != i-1, ks, **known))):
                 right[i,k] += o
     right[range(1,1+len(rows)),range(len(rows))] = np.nan
     return right/np.array([max(int((f >= 0).sum()), 1) for f in folds])
 
-def _right(kept, held, strength, known):
+def _right(kept, held, strength, within, known):
     "How many held-out rows of each task are classified right"
-    heads = share_heads(kept, strength, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
+    heads = share_heads(kept, strength, within, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
     return [int(((o.X@w+b).argmax(1) == o.y).sum()) for o,(w,b) in zip(held, heads)]
 
 # %% ../nbs/403_helping.ipynb #3bd5e024
+def _sets(found):
+    "Tasks that share anything, how strongly their heads are drawn together, and how much variation within labels counts for them"
+    drawn = [(o['tasks'], o['strength']) for o in found.choices if o['strength']]
+    left = [(o['tasks'], 0.) for o in found.places if not any(set(o['tasks']) <= set(ks) for ks,_ in drawn)]
+    for ks,strength in [*drawn, *left]:
+        within = {o['within'] for o in found.places if set(o['tasks']) <= set(ks)} or {0.}
+        yield ks,strength,within.pop() if len(within) == 1 else None
+
 def helping_frame(
     rows:list, # `Rows` of all tasks
     found, # `SharedHeads` of them
@@ -53,13 +63,12 @@ def helping_frame(
     """What each task adds to the accuracy of each other one, on training rows held out.
 
     Tasks that `found` neither connects nor takes to lie in one place add nothing to each other. Strengths are those of `found`."""
-    alone = np.array([held_out_right([o], 0., n_folds, seed, same=(), never=(), prior=None)[0,0] for o in rows])
+    alone = np.array([held_out_right([o], 0., 0., n_folds, seed, same=(), never=(), prior=None)[0,0] for o in rows])
     together,gain = alone.copy(),np.zeros((len(rows),)*2)
     task = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    drawn = [(o['tasks'], o['strength']) for o in found.choices if o['strength']]
-    for ks,strength in [*((o['tasks'], 0.) for o in found.places), *drawn]:
+    for ks,strength,within in _sets(found):
         known = known_among(np.isin(task, ks), ks, **found.known)
-        right = held_out_right([rows[k] for k in ks], strength, n_folds, seed, progress, **known)
+        right = held_out_right([rows[k] for k in ks], strength, within, n_folds, seed, progress, **known)
         together[ks] = right[0]
         gain[np.ix_(ks, ks)] = (right[0]-right[1:]).T
     np.fill_diagonal(gain, np.nan)

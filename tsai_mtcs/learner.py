@@ -113,7 +113,7 @@ class MTCSLearner(InspectedLearner):
 
     def fit_heads(self,
         strength:float=None, # How strongly to couple labels that mean the same; 0: not at all; `None`: chosen on held-out rows
-        within:float=None, # How much the variation within labels of similar tasks counts; 0: not at all; `None`: chosen by leaving rows out
+        within:float=None, # How much variation within labels counts for tasks in one place; 0: not at all; `None`: chosen
         class_weights:str=None, # 'balanced': all labels of a task have the same weight; `None`: all rows have
         same=(), # Labels known to mean the same, as pairs of `(task, label)`
         never=(), # Labels known not to mean the same
@@ -122,9 +122,9 @@ class MTCSLearner(InspectedLearner):
         seed:int=0, # Seed of the folds
     )->'MTCSLearner': # This learner
         "Solve for the heads of all tasks on the frozen encoder's embeddings, see `share_heads`; an interruption leaves the old heads"
-        known = dict(same=same, never=never, prior=prior)
-        chosen = dict(strength=strength, within=within, class_weights=class_weights, n_folds=n_folds, seed=seed)
-        (self.model.head,self.shared_heads),self.opt = self._solve(**chosen, **known),None
+        known = dict(same=same, never=never, prior=prior, class_weights=class_weights, n_folds=n_folds, seed=seed)
+        self.model.head,self.shared_heads = self._solve(strength=strength, within=within, **known)
+        self.opt = None
         return self
 
     def _solve(self, **kwargs):

@@ -131,9 +131,8 @@ class Ridge:
         rows:Rows, # Training rows
         penalty:float=None, # λ over the mean squared singular value; `None`: the best of `PENALTIES` by up to `MANY` rows, or `FEW`
         metric=None, # Coordinates in which the weights are penalised, see `Metric`; `None`: those of the embeddings
-        within:float=0., # What `metric` was made with, for `Coupling`
     ):
-        self.rows,self.within,u = rows,within,rows.weight[:,None]
+        self.rows,self.metric,u = rows,metric,rows.weight[:,None]
         self.mean,level = ((u*o).sum(0)/u.sum() for o in (rows.X, rows.targets))
         Z,Y = rows.X-self.mean,u.sqrt()*(rows.targets-level)
         Z = (Z if metric is None else metric(Z)).mul_(u.sqrt())
@@ -149,6 +148,11 @@ class Ridge:
     def head(self):
         "`(feats, n_labels)` weights and `(n_labels,)` intercepts"
         return self.weight,self.bias
+
+    @property
+    def within(self):
+        "How much variation within labels counts; 0 without a metric"
+        return 0. if self.metric is None else self.metric.within
 
     @property
     def right(self):
