@@ -158,11 +158,15 @@ def own_penalty(ridges):
 
 # %% ../nbs/309_solve.ipynb #b7f9577f
 def _coordinates(ridges):
-    "Rows of tasks in the coordinates to solve in, what brings weights back, and the metric if they share one"
+    "Ridges of the same tasks in the coordinates to solve in, what brings weights back, and the metric if they share one"
     metric,*others = {None if o.metric is None else o.metric.whole for o in ridges}
-    if metric is not None and not others: return [replace(o.rows, X=metric(o.rows.X)) for o in ridges],metric.back,metric
-    rows,basis = narrowed([o.rows for o in ridges])
-    return rows,lambda weight: weight if basis is None else basis@weight,None
+    if others: metric = None
+    if metric is not None: rows,back = [replace(o.rows, X=metric(o.rows.X)) for o in ridges],metric.back
+    else:
+        rows,basis = narrowed([o.rows for o in ridges])
+        if basis is None and not others: return ridges,lambda weight: weight,None
+        back = lambda weight: weight if basis is None else basis@weight
+    return [Ridge(o, r.penalty) for o,r in zip(rows, ridges)],back,metric
 
 class Coupling:
     "Tasks and the groups of their labels, ready to be solved for any strength"
@@ -183,8 +187,7 @@ class Coupling:
         used = np.unique(np.concatenate(groups))
         used = used[used >= 0]
         groups = [np.where(o < 0, -1, np.searchsorted(used, o)) for o in groups]
-        rows,back,metric = _coordinates(ridges)
-        ridges = [Ridge(o, r.penalty) for o,r in zip(rows, ridges)]
+        ridges,back,metric = _coordinates(ridges)
         scales,centres = torch.stack([o.scale for o in ridges]),shrunk_means(ridges)
         parts = [Part(o, centre, float(scales.mean().sqrt()), g) for o,centre,g in zip(ridges, centres, groups)]
         # The rows themselves made the metric, so that leaving one out in it would flatter small penalties.
