@@ -133,8 +133,8 @@ class TestPlaces:
         assert all(torch.isfinite(w).all() for w, _ in share_heads(rows).heads)
 
 
-def test_sites_without_a_common_label_gain():
-    "Six kinds of leaves, of which each site knows three; nothing is matched"
+def test_sites_gain_without_a_match():
+    "Six kinds of leaves, of which each site knows three at random; nothing is matched"
     alone, told = [], []
     for seed in range(3):
         sites, _ = deal_sites(bundled_tasks('OSULeaf')[0], n=4, rows=5, overlap=.5, seed=seed)

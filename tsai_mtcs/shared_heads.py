@@ -169,7 +169,8 @@ def choose(
     few:bool=True, # Whether rows are few; `False`: they are so many that accuracy has to rise beyond chance
     near:bool=True, # Whether all tasks are in one place; `False`: the loss has to fall beyond chance
 )->tuple: # `(strength, pooled)`
-    "The candidate with the lowest loss, or `ALONE`, see above"
+    """The candidate with the lowest loss, or `ALONE`: of few rows if accuracy falls beyond chance, or the loss rises beyond chance (tasks
+    in one place) or doesn't fall beyond chance (others); of many unless the loss falls and accuracy rises, both beyond chance."""
     if not losses: return UNJUDGED,False
     best = min((o for o in losses if o != ALONE), key=lambda o: losses[o][:,0].mean())
     lower,_,fallen = (losses[ALONE]-losses[best]).T

@@ -152,7 +152,9 @@ def coupled_penalties(
     pooled = best_penalty(Rows(X, y, int(y.max())+1, weight))/len(ridges)
     return max(own_penalty(ridges), pooled),pooled
 
-def own_penalty(ridges):
+def own_penalty(
+    ridges:list, # A `Ridge` a task
+)->float: # As a multiple of a task's mean squared singular value
     "The geometric mean of the tasks' own penalties"
     return float(np.exp(np.mean(np.log([o.penalty for o in ridges]))))
 
