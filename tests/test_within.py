@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 import torch
 
-from tsai_mtcs import shared_heads, solve
+from tsai_mtcs import places, solve
 from tsai_mtcs.all import KernelEncoder, MultiTaskDataLoaders, bundled_tasks, deal_sites, mtcs_learner
 from tsai_mtcs.bench.sites import site_accuracy
+from tsai_mtcs.places import place_numbers, placed_ridges
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import place_numbers, placed_ridges, share_heads
+from tsai_mtcs.shared_heads import share_heads
 from tsai_mtcs.solve import Coupling, own_penalty
 from tsai_mtcs.within import Metric, common_ridges, scaled_residuals
 
@@ -88,7 +89,7 @@ class TestPlaces:
         assert [o['tasks'] for o in places] == [[1, 2]]
 
     def test_many_rows_stay_as_they_are(self, monkeypatch):
-        monkeypatch.setattr(shared_heads, 'MANY', 20)
+        monkeypatch.setattr(places, 'MANY', 20)
         assert placed(tasks(4))[1] == []
 
     def test_0_shares_nothing(self):

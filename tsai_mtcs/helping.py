@@ -21,6 +21,7 @@ def held_out_right(
     n_folds:int=5, # Parts that the rows are divided into, each held out in turn
     seed:int=0, # Seed of the division
     progress=iter, # Wraps the folds
+    one:bool=False, # Whether tasks of one place have one vocabulary, see `share_heads`
     **known, # `share_heads`'s: `same`, `never`, `prior`
 )->np.ndarray: # `(1+tasks, tasks)` fractions of held-out rows that are classified right: with all tasks, and without each
     "Accuracy of each task on rows held out, with all tasks and without each of them"
@@ -32,25 +33,25 @@ def held_out_right(
         kept,held = ([o.part((f == fold) == out) for o,f in zip(rows, folds)] for out in (False,True))
         for i in range(1+len(rows)):
             ks = [k for k in range(len(rows)) if k != i-1]
-            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, within,
+            for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, within, one,
                                      known_among(task != i-1, ks, **known))):
                 right[i,k] += o
     right[range(1,1+len(rows)),range(len(rows))] = np.nan
     return right/np.array([max(int((f >= 0).sum()), 1) for f in folds])
 
-def _right(kept, held, strength, within, known):
+def _right(kept, held, strength, within, one, known):
     "How many held-out rows of each task are classified right"
-    heads = share_heads(kept, strength, within, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
+    heads = share_heads(kept, strength, within, one=one, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
     return [int(((o.X@w+b).argmax(1) == o.y).sum()) for o,(w,b) in zip(held, heads)]
 
 # %% ../nbs/403_helping.ipynb #3bd5e024
 def _sets(found):
-    "Tasks that share anything, how strongly their heads are drawn together, and how much variation within labels counts for them"
-    drawn = [(o['tasks'], o['strength']) for o in found.choices if o['strength']]
-    left = [(o['tasks'], 0.) for o in found.places if not any(set(o['tasks']) <= set(ks) for ks,_ in drawn)]
-    for ks,strength in [*drawn, *left]:
+    "Tasks that share anything, how strongly heads are drawn, whether they have one vocabulary, how much variation within labels counts"
+    drawn = [(o['tasks'], o['strength'], o['one']) for o in found.choices if o['strength']]
+    left = [(o['tasks'], 0., False) for o in found.places if not any(set(o['tasks']) <= set(ks) for ks,*_ in drawn)]
+    for ks,*how in [*drawn, *left]:
         within = {o['within'] for o in found.places if set(o['tasks']) <= set(ks)} or {0.}
-        yield ks,strength,within.pop() if len(within) == 1 else None
+        yield ks,*how,within.pop() if len(within) == 1 else None
 
 def helping_frame(
     rows:list, # `Rows` of all tasks
@@ -66,9 +67,9 @@ def helping_frame(
     alone = np.array([held_out_right([o], 0., 0., n_folds, seed, same=(), never=(), prior=None)[0,0] for o in rows])
     together,gain = alone.copy(),np.zeros((len(rows),)*2)
     task = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    for ks,strength,within in _sets(found):
+    for ks,strength,one,within in _sets(found):
         known = known_among(np.isin(task, ks), ks, **found.known)
-        right = held_out_right([rows[k] for k in ks], strength, within, n_folds, seed, progress, **known)
+        right = held_out_right([rows[k] for k in ks], strength, within, n_folds, seed, progress, one, **known)
         together[ks] = right[0]
         gain[np.ix_(ks, ks)] = (right[0]-right[1:]).T
     np.fill_diagonal(gain, np.nan)
