@@ -6,7 +6,7 @@ import torch
 from tsai_mtcs import shared_heads
 from tsai_mtcs.places import one_vocabulary, others_of, place_numbers
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import ALONE, share_heads
+from tsai_mtcs.shared_heads import ALONE, share_heads, wary_prior
 
 
 def sites(seed, n_sites=5, n_labels=6, rows=3, noise=1.5, feats=40, known=None, dtype=torch.float64):
@@ -102,3 +102,18 @@ class TestBelief:
         monkeypatch.setattr(shared_heads, 'choose', lambda losses, few, near: seen.update(losses) or choose(losses, few, near))
         share_heads(sites(2, noise=2.)[0])
         assert ALONE in seen and {one for *_, one in seen} == {False, True} and len(seen) == 1+2*8
+
+
+class TestFewRows:
+    "With one or two rows of each label, tasks that lie apart have to show more"
+    @pytest.mark.parametrize('rows, wary', [(1, True), (2, True), (3, False)])
+    def test_tasks_that_lie_apart(self, rows, wary):
+        here, there = (sites(o, 1, rows=rows)[0][0] for o in (0, 1))
+        there.X = there.X+2
+        prior = wary_prior([Ridge(here), Ridge(there)])
+        assert (prior is not None and prior[0, 1] < 1) == wary
+
+    def test_tasks_in_one_place(self):
+        two, one = ([Ridge(o) for o in sites(0, 2, rows=n, noise=.3)[0]] for n in (2, 1))
+        assert wary_prior(two)[0, 1] == 1 > wary_prior(one)[0, 1] > 0
+        assert wary_prior(two, np.full((2, 2), 3.))[0, 1] == 3

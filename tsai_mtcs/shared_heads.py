@@ -67,21 +67,24 @@ def known_among(
 # %% ../nbs/311_shared_heads.ipynb #5a1c07e1
 def chance_evidence(
     n_labels, # The smaller of two tasks' numbers of labels
+    n_rows, # The smaller of their mean numbers of rows a label
 ): # The largest evidence to expect of them if they are unrelated
-    "What chance makes of tasks that have a single row of every label, by simulation: $(1.1+0.3\\ln n)/\\sqrt n$"
-    return (1.1+.3*np.log(n_labels))/np.sqrt(n_labels)
+    "What chance makes of tasks of one or two rows a label, by simulation: $(1.1+0.3\\ln n)/(r\\sqrt n)$"
+    return (1.1+.3*np.log(n_labels))/(n_rows*np.sqrt(n_labels))
 
 def wary_prior(
     ridges:list, # A `Ridge` a task
     prior:np.ndarray=None, # `(tasks, tasks)`, see `related_tasks`
-)->np.ndarray: # `(tasks, tasks)`, or `None` where rows can be held out of every task and there is no prior
-    "The prior, times the fraction that raises the bar to what chance makes of tasks that have a single row of every label"
+)->np.ndarray: # `(tasks, tasks)`, or `None` where no task has few rows and there is no prior
+    "The prior, times the fraction that raises the bar to what chance makes of tasks of one or two rows a label"
+    sizes,rows = (np.array(o) for o in zip(*[(o.rows.n_labels, len(o.rows.y)) for o in ridges]))
+    each = rows/sizes
+    if each.min() >= 3: return prior
     single = np.array([not bool(o.rows.judged.any()) for o in ridges])
-    if not single.any(): return prior
-    sizes = np.array([o.rows.n_labels for o in ridges])
-    n = np.minimum(sizes[:,None], sizes)
-    weight = evidence_needed(task_distance(ridges), n)/chance_evidence(n)
-    return (1 if prior is None else prior)*np.where(single[:,None] | single, weight, 1.)
+    n,r,distance = np.minimum(sizes[:,None], sizes),np.minimum(each[:,None], each),task_distance(ridges)
+    wary = single[:,None] | single | (distance >= NEAR) & (r < 3)
+    weight = evidence_needed(distance, n)/chance_evidence(n, r)
+    return (1 if prior is None else prior)*np.where(wary, weight.clip(max=1), 1.)
 
 # %% ../nbs/311_shared_heads.ipynb #2c42bf44
 THRESHOLD,STRENGTHS = .3,(10.,.1,.01,.001) # mean relevance of a group; how strongly to draw
