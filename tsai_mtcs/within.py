@@ -73,12 +73,13 @@ def common_ridges(
     rows:list, # `Rows` of the tasks of one place
     within:float, # v
     penalties:list=None, # Penalty of each task, see `Ridge`; `None`: chosen
+    narrow:tuple=None, # What `narrowed` gives of the rows, where it is known
 )->list: # A `Ridge` a task
     "Ridges of tasks of one place, each in the coordinates that the others' variation within labels makes"
     penalties,R = penalties or [None]*len(rows),[]
     if within:
-        narrow,basis = narrowed(rows)
-        R = scaled_residuals(narrow, within)
+        fewer,basis = narrow or narrowed(rows)
+        R = scaled_residuals(fewer, within)
     if not any(o.any() for o in R): return [Ridge(o, p) for o,p in zip(rows, penalties)]
     metric = Metric(R, within, basis)
     return [Ridge(o, p, metric.without(r)) for o,p,r in zip(rows, penalties, R)]
@@ -117,7 +118,9 @@ def choose_within(
     values=WITHIN, # To choose from; with one alone there is nothing to choose
 )->list: # A `Ridge` a task
     "The ridges of tasks of one place that are best when rows are left out: the first, unless others have a lower loss beyond chance"
-    tried = [common_ridges([o.rows for o in ridges], v) if v else ridges for v in values]
+    rows = [o.rows for o in ridges]
+    narrow = narrowed(rows) if any(values) else None # once: of a few thousand rows it takes as long as all ridges
+    tried = [common_ridges(rows, v, narrow=narrow) if v else ridges for v in values]
     if len(tried) == 1: return tried[0]
     (before,were_right),*_ = judged = [_judged(o) for o in tried]
     if not len(before): return tried[0]
