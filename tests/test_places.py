@@ -78,6 +78,13 @@ class TestBelief:
         assert right(found.groups, meaning) > right(told.groups, meaning) > 0
         assert (share_heads(rows, 10., one=True).groups == found.groups).all()
 
+    def test_vocabularies_of_two_places_dont_mix(self):
+        (here, meaning), (there, other) = sites(2, noise=1.), sites(5, noise=1.)
+        for o in there: o.X = o.X+3
+        found = share_heads(here+there)
+        assert [o['one'] for o in found.choices] == [True, True] and set(found.groups) == set(range(12))
+        assert right(found.groups, np.concatenate((meaning, 6+other))) == 1
+
     def test_sites_of_different_labels_keep_their_groups(self):
         rows, meaning = sites(0, n_labels=10, known=6, noise=1., rows=5)
         found = share_heads(rows)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['APART', 'Answers', 'relevance', 'mean_distance', 'covariance_cosine', 'task_distance', 'evidence_needed',
-           'related_tasks', 'group_tree', 'cut_groups', 'components']
+           'chance_evidence', 'related_tasks', 'group_tree', 'cut_groups', 'components']
 
 # %% ../nbs/308_matching.ipynb #1efc2593
 import math
@@ -154,6 +154,13 @@ def evidence_needed(
 ): # The mean relevance of labels matched one to one that they must exceed
     "The evidence that makes two tasks related: less is needed the nearer they are, and the more labels they have"
     return (.3+.4*np.clip((distance-.15)/.65, 0, 1))/np.sqrt(n_labels)
+
+def chance_evidence(
+    n_labels, # The smaller of two tasks' numbers of labels
+    n_rows, # The smaller of their mean numbers of rows a label
+): # The largest evidence to expect of them if they are unrelated
+    "What chance makes of tasks of one or two rows a label, by simulation: $(1.1+0.3\\ln n)/(r\\sqrt n)$"
+    return (1.1+.3*np.log(n_labels))/(n_rows*np.sqrt(n_labels))
 
 def related_tasks(
     A:np.ndarray, # `(labels, labels)`, see `relevance`
