@@ -68,6 +68,31 @@ class TestKnowledge:
             told = one_vocabulary([Ridge(o) for o in rows], np.full(30, -1), never=never)
             assert all(told[p] != told[o] or told[p] < 0 for _, o in never)
 
+    def test_a_label_that_has_no_place_is_in_no_group(self):
+        "In whichever order a pair is given"
+        rows, _ = sites(2, 3, noise=1.)
+        ridges, nothing = [Ridge(o) for o in rows], np.full(18, -1)
+        one, two = (one_vocabulary(ridges, nothing, never=[(0, o)[::i] for o in range(6, 18)]) for i in (1, -1))
+        assert one[0] == -1 and (one == two).all() and (np.delete(one, 0) >= 0).all()
+
+    def test_no_group_has_a_single_label(self):
+        rows, _ = sites(2, 2, noise=1.)
+        found = one_vocabulary([Ridge(o) for o in rows], np.full(12, -1), never=[(0, o) for o in range(6, 12)])
+        assert (np.bincount(found[found >= 0]) != 1).all() and (found < 0).sum() == 2
+
+    def test_never_comes_before_same(self):
+        rows, _ = sites(2, noise=1.)
+        found = one_vocabulary([Ridge(o) for o in rows], np.full(30, -1), same=[(0, 6)], never=[(6, 0)])
+        assert found[0] != found[6]
+
+
+def test_a_label_without_rows_is_in_no_group():
+    rows, meaning = sites(1, noise=1.)
+    keep = rows[0].y < 4
+    rows[0] = Rows(rows[0].X[keep], rows[0].y[keep], 6, rows[0].weight[keep])
+    found = one_vocabulary([Ridge(o) for o in rows], np.full(30, -1))
+    assert (found[4:6] == -1).all() and right(np.delete(found, [4, 5]), np.delete(meaning, [4, 5])) == 1
+
 
 class TestBelief:
     def test_rows_decide_for_it(self):

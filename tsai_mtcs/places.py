@@ -104,26 +104,35 @@ def one_vocabulary(
     groups:np.ndarray, # `(labels,)` numbers of groups to begin with, -1 for none
     same=(), # Pairs of numbers of labels that are known to mean the same
     never=(), # Pairs of numbers of labels that are known not to
-)->np.ndarray: # `(labels,)` number of each label's group; -1 only where `never` leaves a label none
+)->np.ndarray: # `(labels,)` number of each label's group; -1 for a label without rows, and where `never` is not kept otherwise
     "As many groups as each task has labels, in which every task has a label"
     n = ridges[0].rows.n_labels
     names,others = _first_names(groups.reshape(-1, n)),others_of(ridges)
-    told = [(divmod(a, n), divmod(b, n), o) for o,pairs in ((10,same),(-10,never)) for p,q in pairs for a,b in ((p,q),(q,p))]
+    told = _told(same, never, len(groups)) if len(same) or len(never) else None
     for _ in range(20):
         before = names.copy()
         for k,(ridge,asked) in enumerate(zip(ridges, others)):
             if (names[asked.tasks] < 0).all(): continue
             evidence = asked.evidence(ridge.rows.one_hot, names)
-            for (i,p),(j,q),weight in told:
-                if i == k and names[j,q] >= 0: evidence[p,names[j,q]] += weight
+            if told is not None: evidence += told[k*n:(k+1)*n]@(names.reshape(-1, 1) == np.arange(n))
             names[k] = linear_sum_assignment(-evidence)[1]
         if (names == before).all(): break
-    for (i,p),(j,q),weight in told:
-        if weight < 0 and names[i,p] == names[j,q]: names[j,q] = -1
-    return names.ravel()
+    names = np.where(torch.cat([o.rows.one_hot.sum(0) for o in ridges]).cpu() > 0, names.ravel(), -1)
+    while told is not None:
+        wrong = ((names[:,None] == names) & (names >= 0) & (told < 0)).sum(1)
+        if not wrong.any(): break
+        names[wrong.argmax()] = -1
+    return np.where(np.bincount(names+1, minlength=n+1)[names+1] > 1, names, -1)
+
+def _told(same, never, n):
+    "`(labels, labels)` what to add to the evidence: more than it can be for labels that are known to mean the same, less for others"
+    told = np.zeros((n, n))
+    for pairs,weight in ((same,10.),(never,-10.)):
+        for p,q in pairs: told[p,q] = told[q,p] = weight
+    return told
 
 def _first_names(groups):
-    "`(tasks, labels)`: labels are called by the group that they share with the task that has most labels in groups"
+    "`(tasks, labels)`: labels are called by the group that they share with the task that has most labels in groups; others have no name"
     first = (groups >= 0).sum(1).argmax()
     named = {g: i for i,g in enumerate(groups[first]) if g >= 0}
     names = np.array([[named.get(g, -1) for g in o] for o in groups])

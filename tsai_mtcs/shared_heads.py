@@ -115,8 +115,9 @@ def held_out_losses(
         held = [o.rows.part(f == fold) for o,f in zip(ridges, folds)]
         _,tree = find_groups(kept, **known)
         groups = cut_groups(tree, THRESHOLD)
-        candidates = {ALONE:[o.head for o in kept]} | _coupled_heads(kept, groups, few)
-        if alike: candidates |= _heads_of_one(kept, groups, candidates, known)
+        drawn = _coupled_heads(kept, groups, few)
+        candidates = {ALONE:[o.head for o in kept]} | drawn
+        if alike: candidates |= _heads_of_one(kept, groups, drawn, known)
         for key,heads in candidates.items(): found.setdefault(key, []).extend(_losses(heads, held))
         if fold and not (few or _rises(found)): break
     return {k: np.array(o) for k,o in found.items()}
@@ -135,9 +136,9 @@ def _coupled_heads(ridges, groups, few):
 
 def _heads_of_one(ridges, groups, heads, known):
     "The same for one vocabulary; `heads` again if these groups are one"
-    one = one_vocabulary(ridges, groups, known['same'], known['never'])
+    one = one_vocabulary(ridges, groups, known.get('same', ()), known.get('never', ()))
     if (_in_order(one) != _in_order(groups)).any(): heads = _coupled_heads(ridges, one, True)
-    return {(s,pooled,True): o for (s,pooled,_),o in heads.items() if s}
+    return {(s,pooled,True): o for (s,pooled,_),o in heads.items()}
 
 def _losses(heads, held):
     scores = [o.X@w+b for o,(w,b) in zip(held, heads)]
@@ -188,7 +189,7 @@ def share_heads(
     n_folds:int=5, # Folds for the choice of `strength`
     seed:int=0, # Seed of the folds
     progress=iter, # Wraps the sets of connected tasks
-    one:bool=False, # With a given `strength`: whether tasks of one place that have as many labels each have one vocabulary
+    one:bool=False, # With a given `strength`: whether tasks of one place with as many labels each, any of them matched, have one vocabulary
 )->SharedHeads: # Heads of all tasks
     "Heads of all tasks in closed form; those of labels that mean the same are coupled as strongly as is best on held-out rows"
     ridges,places = [Ridge(o) for o in rows],[]
@@ -232,7 +233,7 @@ def _connected(groups, tasks, place):
 def _alike(ridges, prior):
     "Whether tasks have as many labels each, and no pair of them are strangers"
     sizes = {o.rows.n_labels for o in ridges}
-    return len(sizes) == 1 < sizes.pop() and (prior is None or (prior+np.eye(len(ridges)) > 0).all())
+    return len(sizes) == 1 < sizes.pop() and (prior is None or bool((prior+np.eye(len(ridges)) > 0).all()))
 
 def _choice(ks, chosen, losses):
     mean = lambda key: float(losses[key][:,0].mean()) if losses else np.nan
