@@ -9,7 +9,7 @@ from tsai_mtcs import closed_form, shared_heads
 from tsai_mtcs.all import KernelEncoder, MTCSModel, MultiTaskDataLoaders, Task, bundled_tasks, deal_sites, mtcs_learner
 from tsai_mtcs.closed_form import solve_heads
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import ALONE, STRENGTHS, choose, fold_numbers, share_heads
+from tsai_mtcs.shared_heads import ALONE, STRENGTHS, Draw, choose, fold_numbers, share_heads
 from tsai_mtcs.solve import Coupling, coupled_penalties, shrunk_means
 from tsai_mtcs.test_utils import synth_task
 
@@ -265,7 +265,7 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
     seen.clear()
     monkeypatch.setattr(shared_heads, 'MANY', 20)
     many = share_heads(rows)
-    assert set(seen) == {ALONE, (STRENGTHS[0], False, False)}
+    assert set(seen) == {ALONE, Draw(STRENGTHS[0])}
     assert {len(o) for o in seen.values()} == {3+4} # a label of three rows is held out in three folds, one of four in four
     assert (few.groups >= 0).all() and few.choices[0]['tasks'] == many.choices[0]['tasks'] == [0,1]
     seen.clear()
@@ -274,7 +274,7 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
 
 @pytest.mark.parametrize('accuracy, few, many', [((.8,.8,.8,.8), True, False), ((.9,.9,.8,.9), True, True), ((.7,.7,.8,.7), False, False)])
 def test_where_rows_are_many_accuracy_has_to_rise_too(accuracy, few, many):
-    shared = (STRENGTHS[0], False, False)
+    shared = Draw(STRENGTHS[0])
     def lines(loss, right): return np.array([(o, 1., r) for o,r in zip(loss, right)])
     losses = {ALONE: lines((1.,1.1,1.,1.1), [.8]*4), shared: lines((.8,.9,.7,.9), accuracy)}
     assert [choose(losses, o) == shared for o in (True,False)] == [few, many]

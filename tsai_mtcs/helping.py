@@ -10,8 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from .matching import known_among
 from .ridge import Ridge, narrowed
-from .shared_heads import fold_numbers, known_among, share_heads
+from .shared_heads import fold_numbers, share_heads
 
 # %% ../nbs/403_helping.ipynb #fca9e5c2
 def held_out_right(

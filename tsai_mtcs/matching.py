@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['APART', 'Answers', 'relevance', 'mean_distance', 'covariance_cosine', 'task_distance', 'evidence_needed',
-           'chance_evidence', 'related_tasks', 'group_tree', 'cut_groups', 'components']
+           'chance_evidence', 'related_tasks', 'group_tree', 'cut_groups', 'known_among', 'components']
 
 # %% ../nbs/308_matching.ipynb #1efc2593
 import math
@@ -217,6 +217,18 @@ def cut_groups(
     _,group,size = np.unique(fcluster(joined, 1-threshold, 'distance'), return_inverse=True, return_counts=True)
     groups[ours] = np.where(size > 1, np.cumsum(size > 1)-1, -1)[group]
     return groups
+
+def known_among(
+    labels:np.ndarray, # `(labels,)` mask
+    ks, # Numbers of their tasks
+    same, # Pairs of numbers of labels that are known to mean the same
+    never, # Pairs of numbers of labels that are known not to
+    prior, # `(tasks, tasks)`, or `None`
+)->dict: # The same three, with numbers among these labels and tasks
+    "The known matches and the prior, restricted to a mask of labels and to their tasks"
+    number = np.cumsum(labels)-1
+    def those(pairs): return [(number[p],number[q]) for p,q in pairs if labels[p] and labels[q]]
+    return dict(same=those(same), never=those(never), prior=None if prior is None else prior[np.ix_(ks, ks)])
 
 # %% ../nbs/308_matching.ipynb #6066e2f0
 def components(
