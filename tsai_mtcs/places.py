@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from .matching import components, task_distance
+from .matching import components, cosines, task_distance
 from .ridge import MANY
 from .solve import own_penalty
 from .within import WITHIN, choose_within
@@ -71,12 +71,10 @@ class Others:
         name = torch.from_numpy(names.ravel()).to(self.label.device)[self.label]
         named = name >= 0
         called = F.one_hot(name[named], names.shape[1]).to(self.solved)
-        there = _correlation(own.to(called), self.solved[:,named]@(called-called.mean(0)))
-        return ((there+_correlation(called, self.scores[named].to(called)).T)/2).cpu().numpy()
-
-def _correlation(a, b):
-    a,b = a-a.mean(0),b-b.mean(0)
-    return a.T@b/(a.norm(dim=0)[:,None]*b.norm(dim=0)).clamp(min=1e-9)
+        called = called-called.mean(0)
+        there,back = self.solved[:,named]@called,self.scores[named].to(called)
+        own = own.to(called)-own.to(called).mean(0)
+        return ((cosines(own, there-there.mean(0))+cosines(called, back-back.mean(0)).T)/2).cpu().numpy()
 
 def others_of(
     ridges:list, # A `Ridge` of each task of a place, all with the same number of labels
