@@ -25,9 +25,10 @@ NEAR = .3 # distance up to which tasks are in one place
 def place_numbers(
     ridges:list, # A `Ridge` a task
     prior:np.ndarray=None, # `(tasks, tasks)`, see `related_tasks`
+    distance:np.ndarray=None, # `task_distance` of them; `None`: computed
 )->np.ndarray: # `(tasks,)`
     "The number of each task's place: tasks nearer than `NEAR` are in one, unless their prior is 0 or it has more than `MANY` rows"
-    near = task_distance(ridges) < NEAR
+    near = (task_distance(ridges) if distance is None else distance) < NEAR
     place = components(np.argwhere(np.tril(near if prior is None else near & (prior > 0), -1)), len(ridges))
     many = np.bincount(place, [len(o.rows.y) for o in ridges])[place] > MANY
     return np.where(many, len(ridges)+np.arange(len(ridges)), place)

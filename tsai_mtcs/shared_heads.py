@@ -31,10 +31,11 @@ def find_groups(
     same=(), # Pairs of numbers of labels that are known to mean the same
     never=(), # Pairs of numbers of labels that are known not to
     prior:np.ndarray=None, # `(tasks, tasks)`, see `related_tasks`
+    distance:np.ndarray=None, # `task_distance` of them; `None`: computed
 )->tuple: # Relevance `(labels, labels)` by the tasks' own heads, and the tree of `group_tree`
     "Relevance of labels by each task's own heads, and the tree of label groups by coupled heads"
     offsets = np.cumsum([0]+[o.rows.n_labels for o in ridges])
-    distance,own = task_distance(ridges),relevance(ridges)
+    distance,own = task_distance(ridges) if distance is None else distance,relevance(ridges)
     pairs = related_tasks(own, distance, offsets, prior)
     tree = group_tree(own, pairs, offsets, same, never)
     groups = cut_groups(tree, FIRST)
@@ -193,14 +194,16 @@ def share_heads(
 )->SharedHeads: # Heads of all tasks
     "Heads of all tasks in closed form; those of labels that mean the same are coupled as strongly as is best on held-out rows"
     ridges,places = [Ridge(o) for o in rows],[]
-    place = place_numbers(ridges, prior) if strength != 0 or within != 0 else None
+    if strength != 0 or within != 0:
+        distance = task_distance(ridges)
+        place = place_numbers(ridges, prior, distance)
     if within != 0: ridges,places = placed_ridges(ridges, place, within)
     tasks = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
     own = ([o.head for o in ridges], [o.temperature for o in ridges], [o.right for o in ridges])
     out = SharedHeads(*own, places, np.full(len(tasks), -1), None, [], dict(same=same, never=never, prior=prior))
     if strength == 0: return replace(out, relevance=relevance(ridges))
     wary = wary_prior(ridges, prior)
-    out.relevance,tree = find_groups(ridges, same, never, wary)
+    out.relevance,tree = find_groups(ridges, same, never, wary, distance)
     groups = cut_groups(tree, THRESHOLD)
     for ks in progress(list(_connected(groups, tasks, place))):
         labels = np.isin(tasks, ks)

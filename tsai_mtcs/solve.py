@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .matching import components
-from .ridge import MANY_KNOWN, Ridge, Rows, best_penalty, narrowed, spectrum
+from .ridge import MANY_KNOWN, Ridge, Rows, best_penalty, lower_gram, narrowed, spectrum
 
 # %% ../nbs/309_solve.ipynb #4c28477d
 class Inverse:
@@ -24,7 +24,7 @@ class Inverse:
     ):
         self.wide,self.direct = len(X) <= X.shape[1],min(X.shape) <= MANY_KNOWN
         if self.direct: self.V,self.s2,_ = spectrum(X)
-        else: self.X,self.gram,self.factors = X,X@X.T if self.wide else X.T@X,{}
+        else: self.X,self.gram,self.factors = X,lower_gram(X if self.wide else X.T),{}
 
     def __call__(self,
         v:Tensor, # `(feats, columns)`
