@@ -272,9 +272,11 @@ def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkey
     wrong = share_heads(rows, same=[(0,4),(1,3),(2,5)], never=[(0,3),(1,4)]) # accuracy falls: two folds are enough
     assert {len(o) for o in seen.values()} == {2+2} and (wrong.groups < 0).all()
 
-@pytest.mark.parametrize('accuracy, few, many', [((.8,.8,.8,.8), True, False), ((.9,.9,.8,.9), True, True), ((.7,.7,.8,.7), False, False)])
-def test_where_rows_are_many_accuracy_has_to_rise_too(accuracy, few, many):
+FALLS = (.8,.9,.7,.9)
+@pytest.mark.parametrize('loss, accuracy, few, many', [(FALLS, (.8,.8,.8,.8), True, False), (FALLS, (.9,.9,.8,.9), True, True),
+                                                       (FALLS, (.8,.8,.8,.7), True, False), ((1.,1.,.9,1.2), (.7,.7,.8,.7), False, False)])
+def test_few_rows_speak_by_loss_and_accuracy_together_many_by_each(loss, accuracy, few, many):
     shared = Draw(STRENGTHS[0])
     def lines(loss, right): return np.array([(o, 1., r) for o,r in zip(loss, right)])
-    losses = {ALONE: lines((1.,1.1,1.,1.1), [.8]*4), shared: lines((.8,.9,.7,.9), accuracy)}
+    losses = {ALONE: lines((1.,1.1,1.,1.1), [.8]*4), shared: lines(loss, accuracy)}
     assert [choose(losses, o) == shared for o in (True,False)] == [few, many]

@@ -145,27 +145,29 @@ def _losses(heads, held):
 def choose(
     losses:dict, # See `held_out_losses`
     few:bool=True, # Whether rows are few; `False`: they are so many that accuracy has to rise beyond chance
-    near:bool=True, # Whether all tasks are in one place; `False`: the loss has to fall beyond chance
+    near:bool=True, # Whether all tasks are in one place
 )->Draw:
-    """The draw with the lowest loss, or `ALONE`: of few rows if accuracy falls beyond chance, or the loss rises beyond chance (tasks
-    in one place) or doesn't fall beyond chance (others); of many unless the loss falls and accuracy rises, both beyond chance. One
-    vocabulary comes before it unless the loss rises beyond chance, and before `ALONE` if it falls beyond chance and accuracy doesn't."""
+    """The draw with the lowest loss, or `ALONE`. By few rows it holds for tasks in one place unless loss and accuracy together speak
+    against it beyond chance, for others if they speak for it; many rows have to lower the loss and raise accuracy, both beyond chance.
+    One vocabulary comes before it unless rows speak against that beyond chance, and before `ALONE` if they speak for it."""
     if not losses: return UNJUDGED
     best,one = _lowest(losses, False),_lowest(losses, True)
-    lower,_,fallen = (losses[ALONE]-losses[best]).T
-    if not lower.any(): good = False # no fold had a group
-    elif few: good = not beyond_chance(fallen) and (not beyond_chance(-lower) if near else beyond_chance(lower))
-    else: good = beyond_chance(lower) and beyond_chance(-fallen)
+    lower,rises,gain = _gains(losses, ALONE, best)
+    if few: good = gain.any() and not beyond_chance(-gain) if near else beyond_chance(gain)
+    else: good = beyond_chance(lower) and beyond_chance(rises)
     best = best if good else ALONE
     if one is None: return best
-    lower,_,fallen = (losses[best]-losses[one]).T
-    good = not beyond_chance(-lower) if best != ALONE else beyond_chance(lower) and not beyond_chance(fallen)
-    return one if good else best
+    *_,gain = _gains(losses, best, one)
+    return one if (beyond_chance(gain) if best == ALONE else not beyond_chance(-gain)) else best
+
+def _gains(losses, before, after):
+    "Fall of the loss and rise of accuracy in each line, and both in units of their standard deviations, added: three arrays `(n,)`"
+    lower,_,fallen = (losses[before]-losses[after]).T
+    return lower,-fallen,sum(o/(o.std() or 1) for o in (lower,-fallen))
 
 def _lowest(losses, one):
     "The draw with the lowest loss, by one vocabulary or not; `None` without any"
     return min((o for o in losses if o != ALONE and o.one == one), key=lambda o: losses[o][:,0].mean(), default=None)
-
 
 # %% ../nbs/311_shared_heads.ipynb #ea8e985a
 @dataclass
