@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tsai_mtcs import shared_heads
+from tsai_mtcs.label_groups import wary_prior
 from tsai_mtcs.places import one_vocabulary, others_of, place_numbers
 from tsai_mtcs.ridge import Ridge, Rows
-from tsai_mtcs.shared_heads import ALONE, share_heads, wary_prior
+from tsai_mtcs.shared_heads import ALONE, UNJUDGED, share_heads
 
 
 def sites(seed, n_sites=5, n_labels=6, rows=3, noise=1.5, feats=40, known=None, dtype=torch.float64):
@@ -134,6 +135,29 @@ class TestBelief:
         monkeypatch.setattr(shared_heads, 'choose', lambda losses, few, near: seen.update(losses) or choose(losses, few, near))
         share_heads(sites(2, noise=2.)[0])
         assert ALONE in seen and {one for *_, one in seen} == {False, True} and len(seen) == 1+2*8
+
+
+class TestSingleRows:
+    "Nothing can be held out where every label has a single row"
+    def test_sites_that_are_found_have_one_vocabulary(self):
+        rows, meaning = sites(1, n_labels=8, rows=1, noise=.9)
+        found = share_heads(rows)
+        assert found.choices[0]['one'] and found.choices[0]['strength'] == UNJUDGED.strength
+        assert right(found.groups, meaning) == 1
+
+    def test_one_pair_of_many_may_be_chance(self, monkeypatch):
+        "Two of five sites have matched labels"
+        rows, _ = sites(1, n_labels=8, rows=1, noise=.9)
+        pair = np.where(np.arange(40) < 16, np.arange(40)%8, -1)
+        monkeypatch.setattr(shared_heads, 'cut_groups', lambda *_: pair)
+        found = share_heads(rows)
+        assert found.choices[0]['strength'] == 0 and (found.groups < 0).all()
+
+    def test_but_what_is_known_counts(self):
+        rows, _ = sites(1, n_labels=8, rows=1, noise=9.)
+        assert (share_heads(rows).groups < 0).all()
+        found = share_heads(rows, same=[(0, 9)])
+        assert np.flatnonzero(found.groups >= 0).tolist() == [0, 9] and not found.choices[0]['one']
 
 
 class TestFewRows:

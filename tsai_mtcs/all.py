@@ -37,6 +37,7 @@ from .callback.sharing import MTCSLoss
 from .ridge import Ridge, Rows
 from .matching import *
 from .solve import *
+from .label_groups import *
 from .shared_heads import *
 from .model import *
 from .closed_form import *

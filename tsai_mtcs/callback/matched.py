@@ -13,10 +13,11 @@ from fastai.torch_core import num_distrib
 
 from ..closed_form import label_pairs, training_rows
 from ..heads import members_of, pull_together
+from ..label_groups import THRESHOLD, find_groups, wary_prior
 from ..labels import task_prior
 from ..matching import cut_groups
 from ..ridge import Ridge
-from ..shared_heads import THRESHOLD, find_groups, wary_prior
+
 
 # %% ../../nbs/301_callback.matched.ipynb #e6c7e4b3
 class MatchedSharing(Callback):
