@@ -25,6 +25,7 @@ from .model import MTCSModel
 from .own_labels import in_order
 from .ridge import Ridge, Rows
 from .tasks import Task, check_task
+from .within import beyond_chance
 
 # %% ../nbs/204_growing.ipynb #3b21397b
 @dataclass
@@ -124,9 +125,7 @@ def _choose(rows, directions):
     if not at.any(): return _Drawn(rows, directions, STRENGTHS[0])
     alone = _Drawn(rows, directions, 0.)
     best = min((_Drawn(rows, directions, o) for o in STRENGTHS), key=lambda o: float(o.losses[at].mean()))
-    gain = (alone.losses-best.losses)[at]
-    sure = gain.mean() > gain.std()/len(gain)**.5
-    return best if sure and best.right[at].sum() >= alone.right[at].sum() else alone
+    return best if beyond_chance((alone.losses-best.losses)[at].cpu().numpy()) and best.right[at].sum() >= alone.right[at].sum() else alone
 
 # %% ../nbs/204_growing.ipynb #8f730259
 def add_task(

@@ -10,9 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .matching import known_among
+from .label_groups import known_among
 from .ridge import Ridge, narrowed
-from .shared_heads import fold_numbers, share_heads
+from .shared_heads import ALONE, Draw, fold_numbers, share_heads
 
 # %% ../nbs/403_helping.ipynb #fca9e5c2
 def held_out_right(
@@ -23,6 +23,7 @@ def held_out_right(
     seed:int=0, # Seed of the division
     progress=iter, # Wraps the folds
     one:bool=False, # Whether tasks of one place have one vocabulary, see `share_heads`
+    pooled:bool=False, # Which penalty the heads have, see `share_heads`
     **known, # `share_heads`'s: `same`, `never`, `prior`
 )->np.ndarray: # `(1+tasks, tasks)` fractions of held-out rows that are classified right: with all tasks, and without each
     "Accuracy of each task on rows held out, with all tasks and without each of them"
@@ -35,21 +36,22 @@ def held_out_right(
         for i in range(1+len(rows)):
             ks = [k for k in range(len(rows)) if k != i-1]
             for k,o in zip(ks, _right([kept[k] for k in ks], [held[k] for k in ks], strength, within, one,
-                                     known_among(task != i-1, ks, **known))):
+                                     pooled, known_among(task != i-1, ks, **known))):
                 right[i,k] += o
     right[range(1,1+len(rows)),range(len(rows))] = np.nan
-    return right/np.array([max(int((f >= 0).sum()), 1) for f in folds])
+    judged = np.array([int((f >= 0).sum()) for f in folds])
+    return np.where(judged > 0, right/judged.clip(1), np.nan)
 
-def _right(kept, held, strength, within, one, known):
+def _right(kept, held, strength, within, one, pooled, known):
     "How many held-out rows of each task are classified right"
-    heads = share_heads(kept, strength, within, one=one, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
+    heads = share_heads(kept, strength, within, one=one, pooled=pooled, **known).heads if len(kept) > 1 else [Ridge(o).head for o in kept]
     return [int(((o.X@w+b).argmax(1) == o.y).sum()) for o,(w,b) in zip(held, heads)]
 
 # %% ../nbs/403_helping.ipynb #3bd5e024
 def _sets(found):
-    "Tasks that share anything, how strongly heads are drawn, whether they have one vocabulary, how much variation within labels counts"
-    drawn = [(o['tasks'], o['strength'], o['one']) for o in found.choices if o['strength']]
-    left = [(o['tasks'], 0., False) for o in found.places if not any(set(o['tasks']) <= set(ks) for ks,*_ in drawn)]
+    "Tasks that share anything, the `Draw` of their heads, how much variation within labels counts"
+    drawn = [(o['tasks'], *(o[f] for f in Draw._fields)) for o in found.choices if o['strength']]
+    left = [(o['tasks'], *ALONE) for o in found.places if not any(set(o['tasks']) <= set(ks) for ks,*_ in drawn)]
     for ks,*how in [*drawn, *left]:
         within = {o['within'] for o in found.places if set(o['tasks']) <= set(ks)} or {0.}
         yield ks,*how,within.pop() if len(within) == 1 else None
@@ -61,16 +63,16 @@ def helping_frame(
     n_folds:int=5, # Parts that the rows are divided into, each held out in turn
     seed:int=0, # Seed of the division
     progress=iter, # Wraps the folds
-)->pd.DataFrame: # A row a task: rows, alone and together (accuracies), and a column a task: what that task adds; NaN for itself
+)->pd.DataFrame: # A row a task: rows, alone and together (accuracies; NaN where no row can be held out), and a column a task: what that task adds; NaN for itself
     """What each task adds to the accuracy of each other one, on training rows held out.
 
     Tasks that `found` neither connects nor takes to lie in one place add nothing to each other. Strengths are those of `found`."""
     alone = np.array([held_out_right([o], 0., 0., n_folds, seed, same=(), never=(), prior=None)[0,0] for o in rows])
     together,gain = alone.copy(),np.zeros((len(rows),)*2)
     task = np.repeat(np.arange(len(rows)), [o.n_labels for o in rows])
-    for ks,strength,one,within in _sets(found):
+    for ks,strength,pooled,one,within in _sets(found):
         known = known_among(np.isin(task, ks), ks, **found.known)
-        right = held_out_right([rows[k] for k in ks], strength, within, n_folds, seed, progress, one, **known)
+        right = held_out_right([rows[k] for k in ks], strength, within, n_folds, seed, progress, one, pooled, **known)
         together[ks] = right[0]
         gain[np.ix_(ks, ks)] = (right[0]-right[1:]).T
     np.fill_diagonal(gain, np.nan)

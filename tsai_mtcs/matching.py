@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['APART', 'cosines', 'Answers', 'relevance', 'mean_distance', 'covariance_cosine', 'task_distance', 'evidence_needed',
-           'chance_evidence', 'related_tasks', 'group_tree', 'cut_groups', 'known_among', 'components']
+           'chance_evidence', 'related_tasks', 'components', 'group_tree', 'cut_groups']
 
 # %% ../nbs/308_matching.ipynb #1efc2593
 import math
@@ -126,7 +126,7 @@ def covariance_cosine(
     with itself; where a task has a single row, or none that vary, nothing is known and the cosine is 0.
     """
     each = max(10, most//len(ridges))
-    seen = [o.rows.X[::math.ceil(len(o.rows.y)/each)] for o in ridges]
+    seen = [o.rows.X[_every(math.ceil(len(o.rows.y)/each), o.rows.y)] for o in ridges]
     n = torch.tensor([len(o) for o in seen])
     task = torch.arange(len(n)).repeat_interleave(n)
     Z = seen[0].new_empty(len(task), seen[0].shape[1])
@@ -140,8 +140,12 @@ def covariance_cosine(
     total = total+total.T+torch.diag(itself)
     mean = total/(n[:,None]*n)
     own = ((total.diagonal()-itself)/(n*(n-1)).clamp(min=1)).clamp(min=0)
-    known = own > 1e-12*own.max()
+    known = own > 1e-12*(_sums(Z.square().sum(1).cpu(), task, len(n))/n).square() # beside its own size: others may be far larger
     return torch.where(known[:,None] & known, mean/(own[:,None]*own).sqrt(), 0).clamp(max=1).numpy()
+
+def _every(step, y):
+    "Numbers of every so many rows of each label, for rows may alternate between labels as regularly"
+    return torch.argsort(y, stable=True)[::step] if step > 1 else slice(None)
 
 def _sums(values, task, n):
     "Sums over the rows of each task, `(n, …)`"
@@ -185,8 +189,17 @@ def related_tasks(
         return r[linear_sum_assignment(-r)].mean()
     return [(j,k) for j,k in zip(*map(np.ndarray.tolist, np.nonzero(np.tril(able, -1)))) if evidence(j, k) > bar[j,k]]
 
+# %% ../nbs/308_matching.ipynb #6066e2f0
+def components(
+    pairs, # Pairs of numbers
+    n:int, # How many there are
+)->np.ndarray: # `(n,)` number of each one's component
+    "Connected components of the graph with these pairs as edges"
+    j,k = np.array(list(pairs) or [(0,0)]).T
+    return connected_components(coo_matrix((np.ones(len(j)), (j,k)), shape=(n,n)), directed=False)[1]
+
 # %% ../nbs/308_matching.ipynb #2b7dcc3c
-APART = 1e3 # distance of two labels that can't mean the same; of others it lies between 0 and 1
+APART = 1e9 # distance of two labels that can't mean the same; of others it lies between 0 and 1, and clusters average over all pairs
 
 def group_tree(
     A:np.ndarray, # `(labels, labels)`, see `relevance`
@@ -194,6 +207,7 @@ def group_tree(
     offsets, # Where each task begins in the label space, and its end
     same=(), # Pairs of numbers of labels that are known to mean the same
     never=(), # Pairs of numbers of labels that are known not to
+    prior:np.ndarray=None, # `(tasks, tasks)`: 0 for tasks whose labels never mean the same
 )->tuple: # `(labels,)` which are in the tree, those of tasks that have a relative; their linkage as SciPy writes it
     "Labels joined bottom-up by their mean relevance, never two of one task"
     task = np.repeat(np.arange(len(offsets)-1), np.diff(offsets))
@@ -205,10 +219,12 @@ def group_tree(
         here,there = number[a],number[b]
         D[here[0]:here[-1]+1,there[0]:there[-1]+1] = 1-A[a,b]
         D[there[0]:there[-1]+1,here[0]:here[-1]+1] = 1-A[b,a]
+    if prior is not None: D[(prior == 0)[task[ours]][:,task[ours]]] = APART
     D[task[ours][:,None] == task[ours]] = APART
-    for value,known in ((0,same),(APART,never)):
-        for p,q in known:
-            if ours[p] and ours[q]: D[number[p],number[q]] = D[number[q],number[p]] = value
+    told = components(same, len(task))[ours] # of three labels that are told by two pairs the third pair means the same, too
+    D[told[:,None] == told] = 0
+    for p,q in never:
+        if ours[p] and ours[q]: D[number[p],number[q]] = D[number[q],number[p]] = APART
     np.fill_diagonal(D, 0)
     return ours,linkage(squareform(D, checks=False), 'average') if len(D) else None
 
@@ -223,24 +239,3 @@ def cut_groups(
     _,group,size = np.unique(fcluster(joined, 1-threshold, 'distance'), return_inverse=True, return_counts=True)
     groups[ours] = np.where(size > 1, np.cumsum(size > 1)-1, -1)[group]
     return groups
-
-def known_among(
-    labels:np.ndarray, # `(labels,)` mask
-    ks, # Numbers of their tasks
-    same, # Pairs of numbers of labels that are known to mean the same
-    never, # Pairs of numbers of labels that are known not to
-    prior, # `(tasks, tasks)`, or `None`
-)->dict: # The same three, with numbers among these labels and tasks
-    "The known matches and the prior, restricted to a mask of labels and to their tasks"
-    number = np.cumsum(labels)-1
-    def those(pairs): return [(number[p],number[q]) for p,q in pairs if labels[p] and labels[q]]
-    return dict(same=those(same), never=those(never), prior=None if prior is None else prior[np.ix_(ks, ks)])
-
-# %% ../nbs/308_matching.ipynb #6066e2f0
-def components(
-    pairs, # Pairs of numbers
-    n:int, # How many there are
-)->np.ndarray: # `(n,)` number of each one's component
-    "Connected components of the graph with these pairs as edges"
-    j,k = np.array(list(pairs) or [(0,0)]).T
-    return connected_components(coo_matrix((np.ones(len(j)), (j,k)), shape=(n,n)), directed=False)[1]

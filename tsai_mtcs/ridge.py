@@ -73,10 +73,8 @@ def best_temperature(
     return float(TEMPERATURES[int(sum(losses).argmin())]) if losses else 1.
 
 def _smoothed_losses(scores, y):
-    "Cross-entropy `(temperatures,)` with smoothed labels, at all temperatures at once"
-    t = TEMPERATURES.to(scores)
-    logits = (scores/t[:,None,None]).flatten(0, 1)
-    return F.cross_entropy(logits, y.repeat(len(t)), label_smoothing=1/(len(y)+2), reduction='none').view(len(t), -1).mean(1)
+    "Cross-entropy `(temperatures,)` with smoothed labels"
+    return torch.stack([F.cross_entropy(scores/t, y, label_smoothing=1/(len(y)+2)) for t in TEMPERATURES.tolist()])
 
 # %% ../nbs/306_ridge.ipynb #0a01ef16
 MANY = 3000 # rows, or feats if they are fewer, above which a penalty is chosen by a part of the rows
@@ -128,8 +126,9 @@ def best_penalty(
     rows:Rows, # Training rows
 )->float: # See `Ridge`
     "The penalty that `Ridge` chooses for some rows, without solving for the weights of very many"
-    many = min(rows.X.shape) > MANY
-    return Ridge(rows.part(torch.linspace(0, len(rows.X)-1, MANY).long()) if many else rows).penalty
+    if min(rows.X.shape) <= MANY: return Ridge(rows).penalty
+    by_label = torch.argsort(rows.y, stable=True) # rows may alternate between labels
+    return Ridge(rows.part(by_label[torch.linspace(0, len(rows.y)-1, MANY).long()])).penalty
 
 class Ridge:
     r"""Ridge regression of one-against-rest targets with an intercept; its penalty and its scores come from leaving one row out.
@@ -152,7 +151,8 @@ class Ridge:
         self.penalty,self.scores,self.weight = solve(rows, Z, Y, penalty, self.scale)
         if metric is not None: self.weight = metric.back(self.weight)
         self.bias = level-self.mean@self.weight
-        self.temperature = best_temperature([self.scores], [rows.y])
+        judged = rows.judged if rows.judged.any() else slice(None)
+        self.temperature = best_temperature([self.scores[judged]], [rows.y[judged]])
 
     @property
     def head(self):
@@ -184,7 +184,7 @@ def narrowed(
     "The rows rotated into the space that they span, which keeps all dot products; very many rows are returned as they are"
     n = sum(len(o.y) for o in rows)
     if n > min(MOST_ROWS, rows[0].X.shape[1]/2): return rows,None
-    X = torch.cat([o.X for o in rows])
+    X = torch.cat([o.X/torch.linalg.vector_norm(o.X).clamp(min=1e-30) for o in rows]) # a task may be far larger than another
     s2,U = torch.linalg.eigh(lower_gram(X))
     keep = s2 > (1e-12 if X.dtype == torch.float64 else 1e-6)*s2[-1].clamp(min=1e-30)
     basis = X.T@(U[:,keep]/s2[keep].sqrt())

@@ -121,14 +121,10 @@ def shrunk_means(
     $\rho_k = \max(0, 1-v/\lVert\mu_k-\bar\mu_{-k}\rVert^2)$, where v is what chance alone would make of that distance: which rows were
     drawn, and which labels.
     """
-    means,noise = torch.stack([o.mean for o in ridges]),torch.stack([_noise(o) for o in ridges])
-    out = []
-    for k,(mean,own) in enumerate(zip(means, noise)):
-        rest = torch.arange(len(means), device=means.device) != k
-        chance = own+noise[rest].mean()/rest.sum()
-        rho = (1-chance/(mean-means[rest].mean(0)).square().sum().clamp(min=1e-30)).clamp(min=0)
-        out.append(rho*mean+(1-rho)*means.mean(0))
-    return out
+    means,noise,rest = torch.stack([o.mean for o in ridges]),torch.stack([_noise(o) for o in ridges]),len(ridges)-1
+    others,chance = (means.sum(0)-means)/rest,noise+(noise.sum()-noise)/rest**2
+    rho = (1-chance/(means-others).square().sum(1).clamp(min=1e-30)).clamp(min=0)[:,None]
+    return list(rho*means+(1-rho)*means.mean(0))
 
 def _noise(ridge):
     "Variance of a task's mean embedding, with its labels and their rows as random samples"
@@ -147,6 +143,7 @@ def coupled_penalties(
     "The geometric mean of the tasks' own penalties, unless the second is larger; the best of one classifier of all groups, per task"
     y = [torch.from_numpy(g).to(o.rows.y.device)[o.rows.y] for o,g in zip(ridges, groups)]
     keep = [o >= 0 for o in y]
+    if not any(o.any() for o in keep): return (own_penalty(ridges),)*2 # labels without rows
     X,weight = (torch.cat(o) for o in zip(*[((r.rows.X-c)[k], r.rows.weight[k]) for r,c,k in zip(ridges, centres, keep)]))
     y = torch.cat([o[k] for o,k in zip(y, keep)])
     pooled = best_penalty(Rows(X, y, int(y.max())+1, weight))/len(ridges)
