@@ -14,7 +14,7 @@ import tsai_mtcs
 from .bench.cli import add_commands
 from .cli_add import add_command
 from .cli_export import export_command
-from .cli_folder import begin, check_free, no_trace_of_failure
+from .cli_folder import MODEL, begin, check_free, no_trace_of_failure
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
 from .cli_page import write_page
@@ -51,29 +51,40 @@ def train(args):
     if args.resume and not rank and not getattr(args, 'quiet', False): say_sources(run, folder)
     with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
         if not (args.resume or args.overwrite): check_free(folder)
-        from tsai_mtcs.callback.log import log_lines # here: a folder that is taken is refused before fastai is imported
-        learn = _make_learner(run, folder)
-        with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
-            if not rank:
-                begin(folder, run, args.resume)
-                log_lines(learn)
-            if run['arch'] == 'kernels': learn.fit_heads()
-            else: _fit(learn, run, folder/'checkpoint.pt', args.resume)
-        if rank: return
-        learn.save_pretrained(folder)
-        _picture_run(learn, folder)
-    print(f"The model is in {folder}. To score it: mtcs evaluate {folder}")
+        _train(run, folder, args.resume)
+    if not rank: print(f"The model is in {folder}. To score it: mtcs evaluate {folder}")
 
-def _fit(learn, run, path, resume):
-    "Fit with a checkpoint after every epoch, from the last one if asked to"
+def _train(run, folder, resume):
+    "Train and save a model; the saved one of a finished run stays as it is, whatever was added to it"
+    trained,solved = resume and (folder/MODEL).exists(),run['arch'] == 'kernels'
+    if trained and solved: return
+    from tsai_mtcs.callback.log import log_lines # here: a folder that is taken is refused before fastai is imported
+    learn = _make_learner(run, folder)
+    with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
+        if not _rank():
+            begin(folder, run, resume)
+            log_lines(learn)
+        if solved: learn.fit_heads()
+        else: _fit(learn, run, folder, resume, trained)
+    if _rank(): return
+    if not trained: learn.save_pretrained(folder)
+    _picture_run(learn, folder)
+
+def _fit(learn, run, folder, resume, trained):
+    "Fit with a checkpoint after every epoch, from the last one if asked to; where a model is `trained` already, nothing may be left"
     from tsai_mtcs.all import Checkpoint
+    path = folder/'checkpoint.pt'
     start = learn.resume(path) if resume and path.exists() else 0
+    if trained and start < run['epochs']:
+        raise FileExistsError(f"expected no model yet of a run with {start} of {run['epochs']} epochs done, found one in {folder} of the "
+                              f"tasks {', '.join(o['name'] for o in read_description(folder)['tasks'])}, which going on would replace; "
+                              "train anew in another folder, or replace it with --overwrite")
     if start and not _rank(): print(f"Epochs done: {start} of {run['epochs']}; left: {run['epochs']-start}", flush=True)
     try:
         with warnings.catch_warnings():
             if start == run['epochs']: warnings.simplefilter('ignore') # that nothing is left has just been said
             learn.fit_recipe(start_epoch=start, cbs=Checkpoint(path))
-    except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {folder}") from None
 
 # %% ../nbs/700_cli.ipynb #d0217f5d
 def _picture_run(learn, folder):

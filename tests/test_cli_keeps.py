@@ -1,0 +1,77 @@
+"What was trained stays: a run that goes on, one that replaces another, the demo, and two data sets added at once."
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import tsai_mtcs.all
+import tsai_mtcs.cli_add
+from helpers import exit_code, forked
+from tsai_mtcs.cli import main
+from tsai_mtcs.cli_run import read_run
+from tsai_mtcs.headers import read_description
+from tsai_mtcs.learner import mtcs_learner
+from tsai_mtcs.test_utils import synth_learner, synth_task, write_archive
+
+TRAIN = 'train --archive archive --tasks waves,machine --epochs 2 --bs 8 --out run'
+OTHER = 'train --archive archive --tasks machine --epochs 2 --bs 8 --overwrite --out run'
+small_learner = partial(mtcs_learner, arch_config=dict(hidden=8, feats=16, depth=2))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    "A folder to work in, with a small archive and a file of labelled series in it; the command trains a small encoder"
+    write_archive(tmp_path/'archive')
+    task = synth_task('pump', dict(a='sine', b='square'), n=24)
+    (tmp_path/'pump.csv').write_text('\n'.join(','.join([o, *map(str, x[0])]) for o,x in zip(task.y, task.X)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    monkeypatch.setattr(tsai_mtcs.all, 'mtcs_learner', small_learner)
+    return tmp_path
+
+@pytest.fixture
+def refused(capsys):
+    "A command that is refused with these words"
+    def check(line, *said):
+        capsys.readouterr()
+        assert main(line.split()) == 2
+        err = capsys.readouterr().err
+        assert all(o in err.splitlines()[-1] for o in said), err
+    return check
+
+def files(folder='run'): return {str(o.relative_to(folder)): o.read_bytes() for o in Path(folder).rglob('*') if o.is_file()}
+def names(folder='run'): return [o['name'] for o in read_description(folder)['tasks']]
+
+def killed(line, at, signum=signal.SIGKILL, log=os.devnull):
+    "Run the command in a process of its own, which sends itself a signal when the function named `at` is called"
+    def run():
+        m = pytest.MonkeyPatch()
+        m.setattr(at, lambda *_, **__: os.kill(os.getpid(), signum))
+        return main(line.split())
+    return exit_code(forked(run, log))
+
+
+# A run that goes on
+@pytest.mark.parametrize('arch', ['ts2vec','kernels'])
+def test_a_finished_run_goes_on_and_keeps_what_was_added(here, arch):
+    assert main(f'{TRAIN} --arch {arch}'.split()) == 0 and main('add run --data pump.csv'.split()) == 0
+    before = Path('run/model.safetensors').read_bytes()
+    assert main('train --resume --out run'.split()) == 0
+    assert names() == ['waves','machine','pump'] and Path('run/model.safetensors').read_bytes() == before
+
+def test_a_run_with_epochs_left_replaces_no_model(here, refused):
+    assert main(TRAIN.split()) == 0 and main('add run --data pump.csv'.split()) == 0
+    Path('run/checkpoint.pt').unlink()
+    before = files()
+    refused('train --resume --out run', '0 of 2 epochs', 'waves, machine, pump', 'another folder')
+    assert files() == before
+    Path('run/model.safetensors').unlink()
+    assert main('train --resume --out run'.split()) == 0 and names() == ['waves','machine']
+
+def test_killed_before_the_pictures_a_run_goes_on_to_draw_them(here):
+    assert killed(TRAIN, 'tsai_mtcs.cli._picture_run') == -signal.SIGKILL and not Path('run/history.csv').exists()
+    before = Path('run/model.safetensors').read_bytes()
+    assert main('train --resume --out run'.split()) == 0 and Path('run/history.csv').exists()
+    assert Path('run/model.safetensors').read_bytes() == before
