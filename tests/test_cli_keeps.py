@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import tsai_mtcs.all
-import tsai_mtcs.cli_add
 from helpers import exit_code, forked
 from tsai_mtcs.cli import main
 from tsai_mtcs.cli_run import read_run
@@ -75,3 +74,17 @@ def test_killed_before_the_pictures_a_run_goes_on_to_draw_them(here):
     before = Path('run/model.safetensors').read_bytes()
     assert main('train --resume --out run'.split()) == 0 and Path('run/history.csv').exists()
     assert Path('run/model.safetensors').read_bytes() == before
+
+
+# Data sets that are added
+def test_of_two_that_add_at_once_one_is_refused_before_it_reads_the_model(here, refused, monkeypatch):
+    synth_learner().save_pretrained('model')
+    Path('fan.csv').write_bytes(Path('pump.csv').read_bytes())
+    known_labels = tsai_mtcs.all.known_labels
+    def meanwhile(*args):
+        monkeypatch.setattr(tsai_mtcs.all, 'known_labels', known_labels)
+        refused('add model --data fan.csv', f'model is in use: the process {os.getpid()} writes there')
+        return known_labels(*args)
+    monkeypatch.setattr(tsai_mtcs.all, 'known_labels', meanwhile)
+    assert main('add model --data pump.csv'.split()) == 0 and main('add model --data fan.csv'.split()) == 0
+    assert names('model') == ['waves','machine','pump','fan']
