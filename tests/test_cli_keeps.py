@@ -70,10 +70,74 @@ def test_a_run_with_epochs_left_replaces_no_model(here, refused):
     assert main('train --resume --out run'.split()) == 0 and names() == ['waves','machine']
 
 def test_killed_before_the_pictures_a_run_goes_on_to_draw_them(here):
-    assert killed(TRAIN, 'tsai_mtcs.cli._picture_run') == -signal.SIGKILL and not Path('run/history.csv').exists()
+    assert killed(TRAIN, 'tsai_mtcs.cli.picture_run') == -signal.SIGKILL and not Path('run/history.csv').exists()
     before = Path('run/model.safetensors').read_bytes()
     assert main('train --resume --out run'.split()) == 0 and Path('run/history.csv').exists()
     assert Path('run/model.safetensors').read_bytes() == before
+
+
+# A run that replaces another
+def test_a_run_that_fails_leaves_the_one_that_it_would_replace(here, refused):
+    assert main(TRAIN.split()) == 0
+    before = files()
+    refused(f'{OTHER} --lr 1e30', 'finite')
+    assert files() == before and not Path('run/.new').exists()
+
+def test_a_run_that_is_stopped_leaves_the_other_until_it_is_finished(here, refused):
+    assert main(TRAIN.split()) == 0
+    before = files()
+    assert killed(OTHER, 'tsai_mtcs.cli._fit', signal.SIGINT, here/'log') == 130
+    assert killed('train --resume --out run', 'tsai_mtcs.cli.picture_run') == -signal.SIGKILL and Path('run/.new/checkpoint.pt').exists()
+    assert {k: v for k,v in files().items() if k[0] != '.'} == before
+    refused('add run --data pump.csv', 'train --resume --out run', 'run/.new')
+    assert main('evaluate run'.split()) == 0
+    assert main('train --resume --out run'.split()) == 0
+    assert names() == ['machine'] and read_run('run')['tasks'] == 'machine' and set(files()) == set(before)
+    assert len(torch.load('run/checkpoint.pt', weights_only=True)['tasks']) == 1
+
+@pytest.mark.parametrize('moment', range(7))
+def test_killed_while_a_run_takes_the_place_of_another(here, moment, monkeypatch):
+    assert main(TRAIN.split()) == 0
+    def run():
+        m,seen,replace = pytest.MonkeyPatch(),[],os.replace
+        def stop(source, target):
+            if Path(target).parent.name == 'run' and Path(source).parent.name == '.new':
+                if len(seen) == moment: os.kill(os.getpid(), signal.SIGKILL)
+                seen.append(target)
+            return replace(source, target)
+        m.setattr(os, 'replace', stop)
+        return main(OTHER.split())
+    assert exit_code(forked(run)) in (-signal.SIGKILL, 0)
+    assert names() in (['machine'], ['waves','machine'])
+    main('train --resume --out run'.split())
+    assert names() == ['machine'] and read_run('run')['tasks'] == 'machine' and not Path('run/.new').exists()
+    assert main('evaluate run'.split()) == 0
+
+def test_what_stands_in_a_folder_beside_a_run_that_is_replaced_stays(here, refused):
+    assert main(f'{TRAIN} --arch kernels'.split()) == 0
+    Path('run/mine.txt').touch()
+    assert killed(OTHER, 'tsai_mtcs.cli._fit') == -signal.SIGKILL and names() == ['waves','machine']
+    for o in ('model.safetensors','relevance.png','run.json'): Path('run', o).unlink()
+    refused('train --archive archive --epochs 1 --out run', 'holds a run already')
+    assert main('train --resume --out run'.split()) == 0 and names() == ['machine'] and Path('run/mine.txt').exists()
+
+
+# The demo
+def test_the_demo_refuses_a_run_that_is_not_its_own(here, refused, monkeypatch):
+    monkeypatch.setattr('tsai_mtcs.cli._sites_demo', lambda: pytest.fail("it was started"))
+    assert main(TRAIN.split()) == 0
+    before = files()
+    refused('demo --out run', "another run than the demo's", '--out')
+    synth_learner().save_pretrained('model')
+    refused('demo --out model', "another run than the demo's")
+    assert files() == before and names('model') == ['waves','machine']
+
+def test_the_demo_again_keeps_what_was_added(here, monkeypatch):
+    monkeypatch.setattr('tsai_mtcs.cli._sites_demo', lambda: (None, None))
+    monkeypatch.setattr('tsai_mtcs.cli._write_sites', lambda *_: None)
+    monkeypatch.setattr('tsai_mtcs.cli.DEMO', dict(epochs=1, archive='archive'))
+    assert main('demo --out demo'.split()) == 0 and main('add demo --data pump.csv'.split()) == 0
+    assert main('demo --out demo'.split()) == 0 and names('demo') == ['machine','waves','pump']
 
 
 # Data sets that are added
@@ -88,3 +152,10 @@ def test_of_two_that_add_at_once_one_is_refused_before_it_reads_the_model(here, 
     monkeypatch.setattr(tsai_mtcs.all, 'known_labels', meanwhile)
     assert main('add model --data pump.csv'.split()) == 0 and main('add model --data fan.csv'.split()) == 0
     assert names('model') == ['waves','machine','pump','fan']
+
+def test_adding_replaces_no_other_model(here, refused):
+    for o in ('model','other'): synth_learner().save_pretrained(o)
+    before = files('other')
+    refused('add model --data pump.csv --out other', 'other holds a model or a run already')
+    assert files('other') == before
+    assert main('add model --data pump.csv --out ./model'.split()) == 0 and names('model') == ['waves','machine','pump']
