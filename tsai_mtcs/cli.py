@@ -14,7 +14,7 @@ import tsai_mtcs
 from .bench.cli import add_commands
 from .cli_add import add_command
 from .cli_export import export_command
-from .cli_folder import begin, check_free, no_trace_of_failure
+from .cli_folder import MODEL, begin, check_free, check_own, holds_run, no_trace_of_failure, picture_run, place_of, settle
 from .cli_groups import check_picture, show_groups
 from .cli_info import info_commands
 from .cli_page import write_page
@@ -45,47 +45,52 @@ def train(args):
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"expected a folder to keep the run in, found the file {folder}; name another one")
     if args.resume and args.overwrite: raise ValueError("expected --resume or --overwrite, found both; continue the run, or replace it")
-    run = resumed_run(folder, args) if args.resume else settings_of(args)
+    place,run = _place_and_settings(folder, args)
     check_sources(run['tasks'], run['archive'], run['data'])
     rank = _rank()
-    if args.resume and not rank and not getattr(args, 'quiet', False): say_sources(run, folder)
-    with nullcontext() if rank else locked(folder), no_trace_of_failure(folder):
+    if args.resume and not rank and not getattr(args, 'quiet', False): say_sources(run, place)
+    with nullcontext() if rank else locked(folder):
+        place,run = _place_and_settings(folder, args) # again: until now, another process may have written there
         if not (args.resume or args.overwrite): check_free(folder)
-        from tsai_mtcs.callback.log import log_lines # here: a folder that is taken is refused before fastai is imported
-        learn = _make_learner(run, folder)
-        with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
-            if not rank:
-                begin(folder, run, args.resume)
-                log_lines(learn)
-            if run['arch'] == 'kernels': learn.fit_heads()
-            else: _fit(learn, run, folder/'checkpoint.pt', args.resume)
-        if rank: return
-        learn.save_pretrained(folder)
-        _picture_run(learn, folder)
-    print(f"The model is in {folder}. To score it: mtcs evaluate {folder}")
+        with no_trace_of_failure(place): _train(run, folder, place, args.resume)
+        if not rank: settle(place, folder)
+    if not rank: print(f"The model is in {folder}. To score it: mtcs evaluate {folder}")
 
-def _fit(learn, run, path, resume):
-    "Fit with a checkpoint after every epoch, from the last one if asked to"
+def _place_and_settings(folder, args):
+    place = place_of(folder, args.resume, args.overwrite)
+    return place,resumed_run(place, args) if args.resume else settings_of(args)
+
+def _train(run, folder, place, resume):
+    "Train and save a model; the saved one of a finished run stays as it is, whatever was added to it"
+    trained,solved = resume and (place/MODEL).exists(),run['arch'] == 'kernels'
+    if trained and solved: return
+    from tsai_mtcs.callback.log import log_lines # here: a folder that is taken is refused before fastai is imported
+    learn = _make_learner(run, folder)
+    with learn.distrib_ctx(): # all ranks have looked into the folder before rank 0 writes
+        if not _rank():
+            begin(place, run, resume)
+            log_lines(learn)
+        if solved: learn.fit_heads()
+        else: _fit(learn, run, place, resume, trained)
+    if _rank(): return
+    if not trained: learn.save_pretrained(place)
+    picture_run(learn, place)
+
+def _fit(learn, run, place, resume, trained):
+    "Fit with a checkpoint after every epoch, from the last one if asked to; where a model is `trained` already, nothing may be left"
     from tsai_mtcs.all import Checkpoint
+    path = place/'checkpoint.pt'
     start = learn.resume(path) if resume and path.exists() else 0
+    if trained and start < run['epochs']:
+        raise FileExistsError(f"expected no model yet of a run with {start} of {run['epochs']} epochs done, found one in {place} of the "
+                              f"tasks {', '.join(o['name'] for o in read_description(place)['tasks'])}, which going on would replace; "
+                              "train anew in another folder, or replace it with --overwrite")
     if start and not _rank(): print(f"Epochs done: {start} of {run['epochs']}; left: {run['epochs']-start}", flush=True)
     try:
         with warnings.catch_warnings():
             if start == run['epochs']: warnings.simplefilter('ignore') # that nothing is left has just been said
             learn.fit_recipe(start_epoch=start, cbs=Checkpoint(path))
-    except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {path.parent}") from None
-
-# %% ../nbs/700_cli.ipynb #d0217f5d
-def _picture_run(learn, folder):
-    "The record of a run as a table, and two pictures; of an encoder that isn't trained there is one of them"
-    pictures = dict(relevance=learn.plot_relevance().figure)
-    if (folder/'checkpoint.pt').exists():
-        from tsai_mtcs.all import read_history
-        history = read_history(folder/'checkpoint.pt')
-        write_text(folder/'history.csv', history.to_csv(index=False))
-        pictures['training'] = learn.plot_training(history)
-    for name,fig in pictures.items():
-        with write_whole(folder/f'{name}.png') as f: fig.savefig(f, format='png', dpi=150)
+    except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped; to go on: mtcs train --resume --out {learn.path}") from None
 
 # %% ../nbs/700_cli.ipynb #b544b875
 def _trained_learner(folder, quiet=False):
@@ -133,9 +138,11 @@ DEMO = dict(epochs=10)
 
 def demo(args):
     "Find the labels that mean the same at four sites, then train one model on six bundled real data sets; tables and pictures of both"
+    again = holds_run(Path(args.out))
+    settings = argparse.Namespace(**dict.fromkeys(SETTINGS) | DEMO, recipe='default', out=args.out, resume=again, overwrite=False)
+    if again: check_own(Path(args.out), settings_of(settings))
     table,learn = _sites_demo()
-    settings = dict.fromkeys(SETTINGS) | DEMO
-    train(argparse.Namespace(**settings, recipe='default', out=args.out, resume=False, overwrite=True))
+    train(settings)
     evaluate(argparse.Namespace(folder=args.out, classifier='svm', n_jobs=None, json=False))
     _write_sites(Path(args.out), table, learn)
     print(f"All of it on one page, for any browser: {write_page(args.out).resolve().as_uri()}")
@@ -196,7 +203,7 @@ def make_parser():
     add = command(train, 'mtcs train --archive UCRArchive_2018 --tasks Lightning2,Lightning7 --epochs 20 --fit one_cycle --out run')
     add('--out', required=True, help='folder to keep the run in')
     add('--resume', action='store_true', help='continue the run in --out after its last whole epoch, with its own settings')
-    add('--overwrite', action='store_true', help='replace a run that --out holds')
+    add('--overwrite', action='store_true', help='replace a run that --out holds, once the new one is finished')
     add('--recipe', choices=tuple(RECIPES),
         help="settings under one word, for those below that are left out (default: default); paper: as the paper prints them")
     for name,(default,text,*_) in SETTINGS.items():

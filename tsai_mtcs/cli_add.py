@@ -8,6 +8,7 @@ __all__ = ['add', 'add_command']
 # %% ../nbs/709_cli_add.ipynb #aa1d7248
 from pathlib import Path
 
+from .cli_folder import check_grows
 from .cli_files import check_file, read_series
 from .cli_run import own_rows
 from .cli_tables import text_table
@@ -36,11 +37,13 @@ def add(args):
     name = args.name or (data.resolve().name if data.is_dir() else data.stem)
     if name in known and not args.update:
         raise ValueError(f"the model has a task '{name}' already; --update learns these rows too, and --name makes another task of them")
-    from tsai_mtcs.all import MTCSModel, Task, add_task, known_labels, update_task
-    model = MTCSModel.from_pretrained(args.folder)
-    task = Task(name, **{'splits':'train', **_labelled_rows(data)})
-    found = known_labels(model, task)
-    with locked(out): (update_task if args.update else add_task)(model, task).save_pretrained(out)
+    with locked(out): # before the model is read: of two tasks that are added at once, none is lost
+        check_grows(args.folder, out)
+        from tsai_mtcs.all import MTCSModel, Task, add_task, known_labels, update_task
+        model = MTCSModel.from_pretrained(args.folder)
+        task = Task(name, **{'splits':'train', **_labelled_rows(data)})
+        found = known_labels(model, task)
+        (update_task if args.update else add_task)(model, task).save_pretrained(out)
     print(f"{len(task.train)} series of {len(task.labels)} labels are learned as the task '{name}' of the model in {out}")
     if len(found): print(f"Labels that seem to mean the same:\n{text_table(list(found), found.to_numpy().tolist())}")
     print(f"To use it: mtcs predict {out} --task '{name}' FILE")
