@@ -232,8 +232,6 @@ def find_encoder(
     "The architecture that a name stands for; `ValueError` for an unknown one"
     known = dict(kernels=KernelEncoder, ts2vec=OWN['TS2VecEncoder'], **OWN)
     if isinstance(encoder, torch.nn.Module): return deepcopy(encoder)
-    if not isinstance(encoder, (str,type)):
-        raise ValueError(f"expected an encoder by its name, a class or a module, found {encoder!r}; known: {', '.join([*known, *ARCHS])}")
     if isinstance(encoder, str) and encoder not in known and encoder not in ARCHS:
         raise ValueError(f"there is no encoder {encoder!r}; known: {', '.join([*known, *ARCHS])}, or give a class or a module")
     return known.get(encoder, encoder) if isinstance(encoder, str) else encoder
