@@ -381,6 +381,14 @@ def test_weights_and_checkpoints_after_fit_heads_go_into_a_new_learner(tmp_path,
     assert again.model.head.config == new(0).model.head.config
     again.fit(1)
 
+def test_a_checkpoint_of_another_optimizer_leaves_trainable_what_was(tmp_path):
+    frozen = make(tmp_path)
+    frozen.freeze()
+    frozen.fit(1, cbs=Checkpoint(tmp_path/'ck.pt'))
+    learn = make(tmp_path, opt_func=fo.Adam)
+    with pytest.raises(ValueError, match='another model or optimizer'): learn.resume(tmp_path/'ck.pt')
+    assert all(p.requires_grad for p in learn.model.parameters())
+
 def test_a_file_of_another_encoder_leaves_heads_and_optimizer_and_says_what_differs(tmp_path, run):
     other = make(tmp_path, sharing=None)
     other.fit_heads(strength=1.).fit(1, cbs=Checkpoint(tmp_path/'ck.pt'))
