@@ -1,4 +1,5 @@
 "What is wrong with the data, the settings or a file is said before any training, with what was expected, what was found and what to do."
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from helpers import quiet_learner, random_task, synth_learner
 from tsai.data.core import Categorize, TSClassification, TSDataLoaders, TSDatasets, get_ts_dls
 from tsai_mtcs.archive import bundled_tasks, ucr_tasks
+from tsai_mtcs.bench.sites import deal_sites
 from tsai_mtcs.data import MultiTaskDataLoaders
 from tsai_mtcs.heads import MultiTaskLoss
 from tsai_mtcs.labels import LabelSpace
@@ -49,6 +51,7 @@ def with_value(value, row=7, steps=slice(2, 3)):
     (X, Y[:9]+[None], SPLITS, 'row 9 has no label (None); label it or leave it out'),
     (X, Y[:9]+[np.nan], SPLITS, 'row 9 has no label (nan); label it or leave it out'),
     (X, Y[:9]+[[1]], SPLITS, 'expected hashable labels, one a series, found [1] in row 9'),
+    (X, Y[:9]+[True], SPLITS, 'as a truth value and as a number, which Python takes to be equal; give labels of one kind'),
 ])
 def test_a_task_says_what_is_wrong_with_its_data(x, y, splits, said):
     with pytest.raises(ValueError) as e: Task('gait', x, y, splits)
@@ -58,6 +61,7 @@ def test_a_task_says_what_is_wrong_with_its_data(x, y, splits, said):
     ([], 'expected at least one task, found none'),
     ([random_task('gait'), random_task('gait')], "found two tasks named 'gait'; give every task a name of its own"),
     ([random_task('gait'), X], 'expected a task, found a ndarray; make one: Task(name, X, y, splits)'),
+    (3, 'expected a task, found a int; make one: Task(name, X, y, splits)'),
 ])
 def test_loaders_say_what_is_wrong_with_tasks(tasks, said):
     with pytest.raises(ValueError) as e: loaders(tasks)
@@ -69,6 +73,11 @@ SETTINGS = [(loaders, dict(schedule='even'), "no schedule 'even'; known: proport
             (loaders, dict(bs=0), 'expected batches .* at least one.*found bs=0'),
             (loaders, dict(valid_pct=1.), 'between 0 and 1 to hold out, found 1.0'),
             (loaders, dict(valid_pct=-.1), 'between 0 and 1 to hold out, found -0.1'),
+            (loaders, dict(valid_pct='a'), "between 0 and 1 to hold out, found 'a'"),
+            (loaders, dict(seed='a'), "expected seed to be a whole number of at least 0, found 'a'"),
+            (loaders, dict(steps='a'), "expected steps to be a whole number of at least 1, found 'a'"),
+            (learner, dict(arch=3), 'expected an encoder as a class, a module or a name, found 3; known: TS2VecEncoder'),
+            (learner, dict(arch=None), 'found None; known: TS2VecEncoder'),
             (learner, dict(sharing='paper', alpha=-1), 'expected a finite alpha of at least 0, found -1'),
             (learner, dict(sharing='paper', relevance='dot'), "no relevance 'dot'; known: probabilities, cosine, covariance"),
             (learner, dict(sharing='paper', distance='median'), "'median'.*mse, l2"),
@@ -79,6 +88,35 @@ SETTINGS = [(loaders, dict(schedule='even'), "no schedule 'even'; known: proport
 @pytest.mark.parametrize('make,setting,said', SETTINGS, ids=lambda o: str(o) if isinstance(o, dict) else '')
 def test_settings_out_of_range(make, setting, said):
     with pytest.raises(ValueError, match=said): make([random_task('gait'), random_task('alarm')], **setting)
+
+@pytest.mark.parametrize('task,kwargs,said', [
+    ('OSULeaf', {}, 'expected a task, found a str'), ([random_task('gait')], {}, 'expected a task, found a list'),
+    (random_task('gait'), dict(rows=1.5), 'expected rows to be a whole number of at least 0, found 1.5'),
+    (random_task('gait'), dict(n=0), 'expected n to be a whole number of at least 1, found 0'),
+    (random_task('gait'), dict(overlap='all'), "expected an overlap in (0, 1], found 'all'"),
+    (random_task('gait'), dict(n=7), 'expected test rows for each of 7 sites, found none for site 7 among 6 in all; deal to fewer sites')])
+def test_what_cannot_be_dealt_to_sites(task, kwargs, said):
+    with pytest.raises(ValueError, match=re.escape(said)): deal_sites(task, **{'n':2, **kwargs})
+
+@pytest.mark.parametrize('names', [3, ['GunPoint',3]])
+def test_names_of_bundled_data_sets_are_text(names):
+    with pytest.raises(ValueError, match="'3' is none of the bundled data sets"): bundled_tasks(names)
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path/'h.py').write_text('mine')
+    for name in ('h.py','h.py/model'):
+        with pytest.raises(ValueError, match=r'expected a folder to write model.safetensors to, found the file .*h\.py; name a folder'):
+            synth_learner().save_pretrained(tmp_path/name)
+    assert (tmp_path/'h.py').read_text() == 'mine'
+
+def test_series_that_cannot_be_written_to_are_copied():
+    "A tensor that shared their memory could change them, of which PyTorch warns"
+    x = X.astype(np.float32)
+    x.flags.writeable = False
+    task = Task('gait', x, Y, SPLITS)
+    kept = loaders([task]).train_ds.store.X[0]
+    kept += 1
+    assert (task.X == x).all() and (X.astype(np.float32) == x).all()
 
 def test_one_task_trains_and_shares_nothing():
     learn = learner([random_task('gait')], sharing='paper', alpha=9., tau=0.)

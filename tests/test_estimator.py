@@ -214,3 +214,27 @@ class TestLearner:
     ({}, ({'pump':np.zeros((2,1,20))},), "no such pair for 'pump'")])
 def test_what_it_refuses(tasks, params, data, what):
     with pytest.raises(ValueError, match=re.escape(what)): quick(**params).fit(*(rows(tasks[0], 'train') if data is None else data))
+
+
+@pytest.mark.parametrize('param', [dict(strength='bad'), dict(within=-1), dict(class_weights='all'), dict(epochs=-1), dict(epochs=1.5),
+                                   dict(lr='fast'), dict(n_jobs=1.5), dict(bs=0), dict(encoder=None)])
+def test_a_bad_parameter_is_refused_and_leaves_what_was_fitted(tasks, param):
+    "Those of training, too, where the encoder is fixed"
+    clf = quick().fit(*rows(tasks[0], 'train'))
+    want = clf.predict_proba(tasks[0].X)
+    with pytest.raises(ValueError, match=f'expected|{[*param][0]}'): clf.set_params(**param).fit(*rows(tasks[1], 'train'))
+    assert np.array_equal(clf.predict_proba(tasks[0].X), want) and clf.classes_.tolist() == ['sine','square']
+
+def test_an_interrupted_fit_leaves_what_was_fitted(tasks, monkeypatch):
+    clf = quick().fit(*rows(tasks[0], 'train'))
+    want = clf.predict_proba(tasks[0].X)
+    def stop(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr('tsai_mtcs.learner.MTCSLearner.fit_heads', stop)
+    with pytest.raises(KeyboardInterrupt): clf.fit(*rows(tasks[1], 'train'))
+    assert np.array_equal(clf.predict_proba(tasks[0].X), want)
+
+def test_names_of_tasks_are_text(tasks):
+    data = rows(tasks[0], 'train')
+    for f in (lambda: quick().fit({1:data, 2:data}), lambda: quick().fit(*data, task=[1]*len(data[1])), lambda: quick().fit(*data, task=1),
+              lambda: quick(others={1:data}).fit(*data), lambda: quick().fit(*data).predict(data[0], task=1)):
+        with pytest.raises(ValueError, match='expected the name of a task as text, found 1'): f()

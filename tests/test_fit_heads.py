@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from fastai.callback.tracker import SaveModelCallback
 from fastai.learner import load_learner
 from helpers import quiet, quiet_learner
 
@@ -11,7 +12,7 @@ from tsai_mtcs.closed_form import solve_heads
 from tsai_mtcs.ridge import Ridge, Rows
 from tsai_mtcs.shared_heads import ALONE, STRENGTHS, UNJUDGED, Draw, choose, fold_numbers, share_heads
 from tsai_mtcs.solve import Coupling, coupled_penalties, shrunk_means
-from tsai_mtcs.test_utils import synth_task
+from tsai_mtcs.test_utils import synth_dls, synth_task
 
 SMALL = dict(parts='minirocket', n_kernels=840)
 
@@ -244,10 +245,44 @@ def test_trained_heads_keep_half_of_the_say():
     again,_ = solve_heads(untrained.model, untrained.dls.train_ds, strength=1.)
     torch.testing.assert_close(untrained.model.head.weight, again.weight)
 
-def test_looking_for_a_learning_rate_trains_no_heads():
-    learn = quiet_learner()
+def test_looking_for_a_learning_rate_trains_no_heads(tmp_path):
+    learn = quiet_learner(path=tmp_path)
     learn.lr_find(num_it=4, show_plot=False)
     assert learn.trained_head is None
+    found = learn.fit_heads(strength=1.).shared_heads
+    learn.lr_find(num_it=9, stop_div=False, show_plot=False)
+    assert learn.shared_heads is found and 'solved by fit_heads' in repr(learn)
+
+def test_groups_are_those_of_the_weights_that_there_are(tmp_path):
+    learn = quiet_learner(path=tmp_path)
+    looks = lambda: [learn.label_groups(), learn.who_helps_whom(n_folds=2)] and learn.shared_heads
+    found = looks()
+    assert looks() is found and 'heads:   1 layer' in repr(learn)  # found once, and nothing is solved by looking
+    learn.save('untrained')
+    learn.fit(1)
+    assert looks() is not found
+    solved = learn.fit_heads().shared_heads
+    assert looks() is solved and 'solved by fit_heads' in repr(learn)
+    learn.fit(1)
+    assert looks() is not solved and 'heads:   1 layer' in repr(learn)
+    learn.save('trained')
+    found = looks()
+    learn.load('trained')
+    assert learn.trained_head is None and looks() is not found
+
+def test_only_a_fit_that_takes_a_step_has_trained_heads():
+    learn = quiet_learner().fit_heads(strength=1.)
+    found, head = learn.shared_heads, learn.model.head
+    with pytest.raises(ValueError, match='n_epoch'): learn.fit(-1)
+    assert learn.trained_head is None and learn.shared_heads is found
+    learn.fit(1)
+    assert learn.trained_head is head
+
+def test_the_best_epoch_s_heads_are_trained_ones(tmp_path):
+    "`SaveModelCallback` loads them at the end of the fit"
+    learn = quiet_learner(path=tmp_path, dls=synth_dls(valid_pct=.3))
+    learn.fit(2, cbs=SaveModelCallback())
+    assert learn.trained_head is learn.model.head
 
 def test_where_rows_are_many_every_fold_decides_and_fewer_heads_are_tried(monkeypatch):
     gen = torch.Generator().manual_seed(0)

@@ -356,3 +356,47 @@ def test_a_checkpoint_of_before_the_fused_optimizers_goes_on(tmp_path, interrupt
     learn = quiet_learner()
     learn.resume(tmp_path/'old.pt')
     assert all(o['fused'] for o in learn.opt.opt.param_groups)
+
+
+# Heads that `fit_heads` has solved have a bias
+@pytest.mark.parametrize('n_layers', [1,2])
+def test_weights_and_checkpoints_after_fit_heads_go_into_a_new_learner(tmp_path, n_layers):
+    def new(seed): return make(tmp_path, seed=seed, n_layers=n_layers, sharing=None)
+    learn = new(0)
+    learn.fit(1)
+    learn.save('trained')
+    learn.fit_heads(strength=1.).fit(2, cbs=Checkpoint(tmp_path/'ck.pt'))
+    learn.save('solved')
+    for load in (lambda o: o.load('solved'), lambda o: o.resume(tmp_path/'ck.pt')):
+        again = new(1)
+        again.create_opt()
+        load(again)
+        assert same(weights(again.model), weights(learn.model))
+        assert {id(p) for p in again.opt.all_params().itemgot(0)} == {id(p) for p in again.model.parameters()}
+        assert len(again.opt.state_dict()['state']) == len(learn.opt.state_dict()['state'])
+    again = new(2)
+    again.load('solved')
+    again.fit(1)
+    again.load('trained')
+    assert again.model.head.config == new(0).model.head.config
+    again.fit(1)
+
+def test_a_checkpoint_of_another_optimizer_leaves_trainable_what_was(tmp_path):
+    frozen = make(tmp_path)
+    frozen.freeze()
+    frozen.fit(1, cbs=Checkpoint(tmp_path/'ck.pt'))
+    learn = make(tmp_path, opt_func=fo.Adam)
+    with pytest.raises(ValueError, match='another model or optimizer'): learn.resume(tmp_path/'ck.pt')
+    assert all(p.requires_grad for p in learn.model.parameters())
+
+def test_a_file_of_another_encoder_leaves_heads_and_optimizer_and_says_what_differs(tmp_path, run):
+    other = make(tmp_path, sharing=None)
+    other.fit_heads(strength=1.).fit(1, cbs=Checkpoint(tmp_path/'ck.pt'))
+    other.save('other')
+    learn = quiet_learner(dls=synth_dls(path=tmp_path), arch_config=dict(TINY, hidden=8), sharing=None)
+    learn.fit(1)
+    head, opt, before = learn.model.head, learn.opt, weights(learn.model)
+    for load in (lambda: learn.load('other'), lambda: learn.resume(tmp_path/'ck.pt')):
+        with pytest.raises(ValueError, match=r'size mismatch for backbone.*\[4.*\[8'): load()
+        assert learn.model.head is head and learn.opt is opt and same(before, weights(learn.model))
+    learn.fit(1)

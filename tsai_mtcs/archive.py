@@ -29,7 +29,7 @@ def bundled_tasks(
     names=BUNDLED, # Which: names from `BUNDLED` and `BUNDLED_MULTIVARIATE`
 )->list: # A `Task` a name
     "Real data sets from aeon's package, on the archive's split"
-    if isinstance(names, str): names = [names]
+    names = list(names) if np.iterable(names) and not isinstance(names, str) else [names]
     for o in names: check_name(o, BUNDLED+BUNDLED_MULTIVARIATE, 'bundled data sets')
     folder = Path(aeon.datasets.__file__).parent/'data'
     return [_as_task(o, *(read_file(folder/o/f'{o}_{part}.ts') for part in ('TRAIN','TEST'))) for o in names]

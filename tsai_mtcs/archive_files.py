@@ -28,7 +28,7 @@ def check_name(
 ):
     "Raise `ValueError` with the nearest names for a name that isn't known"
     if name in known: return
-    near = difflib.get_close_matches(name, known, n=3, cutoff=.4)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=.4)
     raise ValueError(f"'{name}' is none of the {what}" + (f"; nearest: {', '.join(near)}" if near else f"; known: {', '.join(known)}"))
 
 # %% ../nbs/009_archive_files.ipynb #384a779b

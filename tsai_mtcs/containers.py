@@ -47,8 +47,13 @@ def _check_pairs(pairs, y, task):
     expected = "expected a dictionary {task: (X, y)}"
     if y is not None or task is not None: raise ValueError(f"{expected} alone, found `y` or `task` beside it")
     if not pairs: raise ValueError(f"{expected}, found nothing in it")
+    for k in pairs: _check_name(k)
     wrong = next((k for k,o in pairs.items() if not isinstance(o, (tuple,list)) or len(o) != 2), None)
     if wrong is not None: raise ValueError(f"{expected}, found no such pair for {wrong!r}")
+
+def _check_name(task):
+    "Raise `ValueError` for the name of a task that isn't text"
+    if not isinstance(task, str): raise ValueError(f"expected the name of a task as text, found {task!r}; call it {str(task)!r}")
 
 def _checked(X, y):
     "Series as arrays, and labels as an array of what scikit-learn calls classes"
@@ -64,8 +69,10 @@ def rows_by_name(
     n:int, # Number of series
 )->list: # Pairs of a name and the numbers of its rows, in the order in which names appear
     "The rows of each task; `ValueError` where the numbers of names and series differ"
+    if np.ndim(names) == 0: _check_name(names)
     names = column_or_1d(names)
     if len(names) != n: raise ValueError(f"expected the name of a task for each of {n} series, found {len(names)}")
+    for o in names.tolist(): _check_name(o)
     return [(o, np.flatnonzero(names == o)) for o in dict.fromkeys(names.tolist())]
 
 def rows_of(

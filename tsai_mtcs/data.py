@@ -13,7 +13,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device
 
-from .checks import check_names
+from .checks import check_count, check_names
 from .datasets import MultiTaskDataset, SeriesStore
 from .labels import counted
 from .loader import INSTEAD, MultiTaskDL, augmentation
@@ -65,6 +65,8 @@ class MultiTaskDataLoaders(DataLoaders):
     )->'MultiTaskDataLoaders':
         "Loaders of `tasks`; without a validation split a fit shows the test split, labelled as such, and no callback may choose by it"
         check_names(kwargs, inspect.signature(cls.from_tasks).parameters, 'from_tasks', INSTEAD)
+        for name,x,least in (('seed', seed, 0), ('num_workers', num_workers, 0), ('steps', 1 if steps is None else steps, 1)):
+            check_count(x, name, least)
         tasks,recipe = _as_tasks(tasks),as_recipe(recipe, bs=bs, schedule=schedule)
         bs,schedule = recipe.bs,recipe.schedule
         if valid_pct: tasks = [o if len(o.valid) else hold_out(o, valid_pct, seed) for o in tasks]
@@ -148,7 +150,7 @@ class MultiTaskDataLoaders(DataLoaders):
 # %% ../nbs/015_data.ipynb #2dfee6eb
 def _as_tasks(tasks):
     "The tasks as a list; `ValueError` for anything that is not a task"
-    tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    tasks = list(tasks) if np.iterable(tasks) else [tasks]
     if not tasks: raise ValueError("expected at least one task, found none")
     for o in tasks: check_task(o)
     return tasks

@@ -52,9 +52,10 @@ class SeriesStore:
 
 def stored(
     X, # `(n, vars, len)`
-): # A tensor that shares its memory, or the `LazySeries` it is
+): # A tensor that shares its memory where that can be written to, or the `LazySeries` it is
     "Series as a `SeriesStore` keeps them"
-    return X if isinstance(X, LazySeries) else torch.from_numpy(X)
+    if isinstance(X, LazySeries): return X
+    return torch.from_numpy(X if X.flags.writeable else X.copy()) # PyTorch has no tensors that can't be written to
 
 # %% ../nbs/013_datasets.ipynb #185b89e2
 class MultiTaskDataset:

@@ -7,13 +7,13 @@ __all__ = ['EncoderLearner']
 
 # %% ../nbs/206_encoder_learner.ipynb #0f38ab37
 import pickle
-from copy import deepcopy
+from types import SimpleNamespace
 from warnings import warn
 
 import torch
 from fastai.callback.fp16 import MixedPrecision
-from fastai.learner import Learner, Recorder, join_path_file
-from fastai.torch_core import rank_distrib
+from fastai.learner import Learner, Recorder, join_path_file, load_model
+from fastai.torch_core import distrib_barrier, rank_distrib
 from fastcore.meta import delegates
 
 from .callback.bf16 import BFloat16, emulates_bf16
@@ -22,10 +22,11 @@ from .callback.distributed import across_processes
 from .callback.recorder import SplitRecorder
 from .checks import check_same_space, describe_space
 from .evaluation import score_tasks
+from .heads import adapt_head
 from .safe_learner import SafeLearner
 from .similarity import plot_similarity, task_similarity
 from .pretrained import check_finite
-from .statefile import check_archive
+from .statefile import check_archive, reason
 from .tsai_names import TsaiNames
 
 # %% ../nbs/206_encoder_learner.ipynb #656d4659
@@ -155,23 +156,27 @@ class EncoderLearner(TsaiNames, SafeLearner):
         return file
 
     def load(self, file, device=None, **kwargs):
-        "As fastai's; `ValueError` for a damaged file, for one of other tasks, and for weights that aren't finite"
+        "As fastai's, also after `fit_heads`; `ValueError` for a damaged file, for one of other tasks, and for weights that aren't finite"
         path = join_path_file(file, self.path/self.model_dir, ext='.pth')
         check_archive(path)
-        kept = deepcopy(self.model.state_dict())
-        hook = self.model.register_load_state_dict_pre_hook(_check_weights(path))
-        try: return super().load(file, device=device, **kwargs)
+        try:
+            with self.weights_kept(): self._load(path, device, **kwargs)
         except pickle.UnpicklingError as e: # PyTorch's message says how to execute it
             raise ValueError(f"{path}: holds more than weights, which loading would have to execute; take a file that `save` wrote") from e
         except (RuntimeError, KeyError, TypeError, AttributeError) as e:
-            self.model.load_state_dict(kept)
-            raise ValueError(f"{path}: weights of another model ({str(e).splitlines()[0]}); "
-                             "make the learner with the same tasks and settings") from e
-        finally: hook.remove()
+            raise ValueError(f"{path}: weights of another model ({reason(e)}); make the learner with the same tasks and settings") from e
+        return self
 
-def _check_weights(path):
-    def check(model, state, *args):
-        check_finite(state, path)
-        tasks = getattr(state, '_metadata', {}).get('tasks')
-        if tasks: check_same_space(describe_space(model.space), tasks, path)
-    return check
+    def _load(self, path, device, **kwargs):
+        def check(model, state, *args):
+            check_finite(state, path)
+            tasks = getattr(state, '_metadata', {}).get('tasks')
+            if tasks: check_same_space(describe_space(model.space), tasks, path)
+            if adapt_head(model, state): self.opt = None # it has the parameters of the other head
+        def load_opt(state):
+            if self.opt is None: self.create_opt()
+            self.opt.load_state_dict(state)
+        hook = self.model.register_load_state_dict_pre_hook(check)
+        distrib_barrier()
+        try: load_model(path, self.model, SimpleNamespace(load_state_dict=load_opt), device=self.dls.device if device is None else device, **kwargs)
+        finally: hook.remove()

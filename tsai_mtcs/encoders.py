@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .arch_encoder import ArchEncoder
-from .archs import check_config, find_arch
+from .archs import ARCHS, check_config, find_arch
 from .inputs import InputProjections, var_counts
 from .kernels import KernelEncoder
 from .pooling import held_steps, masked_max
@@ -163,6 +163,8 @@ def build_encoder(
 )->nn.Module: # With an attribute `feats`
     "An encoder for tasks of these shapes"
     if isinstance(arch, str): arch = OWN.get(arch) or find_arch(arch)
+    if not callable(arch):
+        raise ValueError(f"expected an encoder as a class, a module or a name, found {arch!r}; known: {', '.join([*OWN, *ARCHS])}")
     if isinstance(arch, type) and issubclass(arch, MMoEEncoder): kwargs = {'tasks':len(shapes), **kwargs}
     if isinstance(arch, type) and issubclass(arch, tuple(OWN.values())): return arch(**{'vars':[v for v,_ in shapes], **kwargs})
     if isinstance(arch, nn.Module):

@@ -22,6 +22,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from .archs import ARCHS
+from .checks import check_class_weights, check_count, check_fit, check_strength
 from .containers import MAIN, as_collection, by_task, rows_by_name, rows_of
 from .data import MultiTaskDataLoaders
 from .encoders import OWN
@@ -41,9 +42,15 @@ class TaskClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     )->'TaskClassifier': # This estimator
         "Learn the labels of one data set, or of several together"
         data = by_task(X, y, task)
-        self.reset()
-        self._check_columns(X, reset=True)
-        self._learn(data)
+        before = dict(vars(self))
+        try:
+            self.reset()
+            self._check_columns(X, reset=True)
+            self._learn(data)
+        except BaseException: # what was fitted before stays
+            vars(self).clear()
+            vars(self).update(before)
+            raise
         self.is_fitted = True
         return self
 
@@ -154,6 +161,7 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
 
     def _learn(self, data):
         "Learn data sets `{task: (X, y)}` beside the others"
+        self._check_params()
         others = by_task(self.others) if self.others else {}
         both = ', '.join(set(data) & set(others))
         if both: raise ValueError(f"expected `others` by names of their own, found {both} in what `fit` was given too")
@@ -167,6 +175,14 @@ class MTCSClassifier(TaskClassifier, BaseClassifier):
                     learn.fit_one_cycle(self.epochs, self.lr)
                 learn.fit_heads(strength=self.strength, within=self.within, class_weights=self.class_weights, seed=seed)
         self._keep(learn, {name: np.unique(y) for name,(_,y) in everything.items()}, *data)
+
+    def _check_params(self):
+        "Raise `ValueError` for parameters that make no sense, also those that only a trained encoder would heed"
+        check_count(self.epochs, 'epochs', 0)
+        check_fit(lr=self.lr)
+        for o in ('strength','within'): check_strength(getattr(self, o), o)
+        check_class_weights(self.class_weights)
+        check_n_jobs(self.n_jobs)
 
     def _learner(self, tasks, seed):
         arch,config = find_encoder(self.encoder),dict(self.arch_config or {})

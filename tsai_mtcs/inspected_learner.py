@@ -6,12 +6,17 @@
 __all__ = ['InspectedLearner']
 
 # %% ../nbs/401_inspected_learner.ipynb #be09a318
+import numpy as np
 import torch
+from fastcore.meta import delegates
+from fastprogress.fastprogress import progress_bar
 
 from .callback.sharing import MTCSLoss
 from .checks import check_count
+from .closed_form import groups_frame, plot_groups, solve_heads, training_rows
 from .datasets import sample_rows
 from .encoder_learner import EncoderLearner
+from .helping import helping_frame, plot_helping
 from .history import best_epochs, history_frame, plot_training
 from .inspection import losses_frame, occlusion_frame, plot_confusion, plot_losses, plot_occlusion, report_frame, task_answers
 from .model import evaluating
@@ -22,6 +27,9 @@ from .task_view import task_learner
 # %% ../nbs/401_inspected_learner.ipynb #677a795b
 class InspectedLearner(EncoderLearner):
     "An `EncoderLearner` whose model is an `MTCSModel`, with what can be looked at"
+    shared_heads = None # what `fit_heads` has found, or a look at the groups, with the weights that there are
+    trained_head = None # heads that a fit has trained with the encoder
+
     def _rows(self, task, split):
         "Rows of a split, of which those of a task are looked at; `ValueError` for what is no task"
         if not isinstance(task, str):
@@ -126,6 +134,39 @@ class InspectedLearner(EncoderLearner):
     ): # DataFrame `(labels, labels)`, rows and columns `(task, label)`
         "Relevance of all labels of different tasks to each other, see `relevance_frame`"
         return relevance_frame(self.model, self.dls.loader(split).dataset, by or self._paper.relevance, self.bf16)
+
+    def _solve(self, **kwargs):
+        def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
+        return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress,
+                           **kwargs)
+
+    def _found(self):
+        "The `SharedHeads` of the weights that there are"
+        if self.shared_heads is None: self.shared_heads = self._solve()[1]
+        return self.shared_heads
+
+    def label_groups(self):
+        "Groups of labels that mean the same, as `fit_heads` has found them or finds them now, see `groups_frame`"
+        codes = [self.dls.train_ds.targets(k)-a for k,a in enumerate(self.dls.space.offsets[:-1])]
+        rows = np.concatenate([np.bincount(o, minlength=len(s.labels)) for o,s in zip(codes, self.dls.space.specs)])
+        return groups_frame(self._found(), self.dls.space, rows)
+
+    def plot_label_groups(self, ax=None):
+        "`label_groups` as a picture, see `plot_groups`"
+        return plot_groups(self.label_groups(), ax)
+
+    def who_helps_whom(self,
+        n_folds:int=5, # Parts that the training rows are divided into, each held out in turn
+        seed:int=0, # Seed of the division
+    ): # DataFrame, a row a task: rows, accuracy alone and together, and what each other task adds
+        "What each task adds to the accuracy of each other one, on training rows held out, see `helping_frame`"
+        rows,_ = training_rows(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16)
+        return helping_frame(rows, self._found(), self.model.space.names, n_folds, seed)
+
+    @delegates(who_helps_whom)
+    def plot_who_helps_whom(self, ax=None, **kwargs):
+        "`who_helps_whom` as a picture, see `plot_helping`"
+        return plot_helping(self.who_helps_whom(**kwargs), ax)
 
     @property
     def _paper(self): return next(iter(self._grab_cbs(MTCSLoss)), MTCSLoss())

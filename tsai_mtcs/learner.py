@@ -8,25 +8,20 @@ __all__ = ['describe_sharing', 'MTCSLearner', 'mtcs_splitter', 'mtcs_learner']
 # %% ../nbs/200_learner.ipynb #22f0debc
 import inspect
 
-import numpy as np
 from fastai.callback.core import Callback
-from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, mk_metric
 from fastcore.foundation import L
 from fastcore.meta import delegates
-from fastprogress.fastprogress import progress_bar
 
 from .callback.choice import OF_SHARING, SHARING, sharing_callback
 from .callback.graphs import CUDAGraphs
 from .callback.metrics import TaskTally
 from .callback.recorder import NoChoiceOnTest
-from .closed_form import groups_frame, plot_groups, solve_heads, training_rows
 from .checks import check_names
 from .data import MultiTaskDataLoaders
 from .encoders import TS2VecEncoder, build_encoder
 from .growing import add_task, remove_task, update_task, with_task
 from .grown_dls import dls_within, with_old_rows
-from .helping import helping_frame, plot_helping
 from .heads import MultiHead, MultiTaskLoss
 from .inspected_learner import InspectedLearner
 from .labels import counted
@@ -50,14 +45,13 @@ def describe_sharing(
 
 class MTCSLearner(InspectedLearner):
     "A `Learner` over many tasks; its model is an `MTCSModel`"
-    shared_heads = None # what `fit_heads` found
-    trained_head = None # heads that a fit has trained with the encoder
+    heads_solved = False # whether the heads are those that `fit_heads` has solved, and not trained since
 
     def __repr__(self):
         backbone,space = self.model.backbone,self.model.space
         n,trained = (sum(o.numel() for o in backbone.parameters() if keep(o)) for keep in (lambda o: True, lambda o: o.requires_grad))
         state = 'nothing to train' if not n else counted(n, 'weight')+', frozen'*(not trained)
-        heads = 'solved by fit_heads' if self.shared_heads is not None else counted(self.model.head.config['n_layers'], 'layer')
+        heads = 'solved by fit_heads' if self.heads_solved else counted(self.model.head.config['n_layers'], 'layer')
         return (f"{type(self).__name__} of {counted(len(space.names), 'task')} with {counted(len(space), 'label')}\n"
                 f"  tasks:   {space.summary()}\n"
                 f"  encoder: {getattr(backbone, 'arch', type(backbone)).__name__}, {counted(backbone.feats, 'feat')}, {state}\n"
@@ -93,8 +87,27 @@ class MTCSLearner(InspectedLearner):
     def fit(self, n_epoch, *args, **kwargs):
         "As fastai's `fit`; metrics that were appended since are computed for each task, too"
         self.metrics = self.metrics
-        if not any(isinstance(o, LRFinder) for o in L(kwargs.get('cbs'))): self.trained_head = self.model.head
-        return super().fit(n_epoch, *args, **kwargs)
+        self._stepped = False
+        try: return super().fit(n_epoch, *args, **kwargs)
+        finally:
+            if self._stepped: self.trained_head = self.model.head
+
+    def _step(self):
+        super()._step()
+        if not hasattr(self, 'lr_finder'): # which takes back what it has trained
+            self._stepped,self.shared_heads,self.heads_solved = True,None,False
+
+    def load(self, file, device=None, **kwargs):
+        "As `EncoderLearner.load`; what was found with the weights before is forgotten"
+        super().load(file, device, **kwargs)
+        if not hasattr(self, 'lr_finder'): self.shared_heads,self.trained_head,self.heads_solved = None,None,False
+        return self
+
+    def resume(self, path):
+        "As `EncoderLearner.resume`; what was found with the weights before is forgotten"
+        start = super().resume(path)
+        self.shared_heads,self.trained_head,self.heads_solved = None,self.model.head,False
+        return start
 
     def validate_tasks(self,
         split:str='test', # Split to score: 'train', 'valid' or 'test'
@@ -124,13 +137,8 @@ class MTCSLearner(InspectedLearner):
         "Solve for the heads of all tasks on the frozen encoder's embeddings, see `share_heads`; an interruption leaves the old heads"
         known = dict(same=same, never=never, prior=prior, class_weights=class_weights, n_folds=n_folds, seed=seed)
         self.model.head,self.shared_heads = self._solve(strength=strength, within=within, **known)
-        self.opt = None
+        self.opt,self.heads_solved = None,True
         return self
-
-    def _solve(self, **kwargs):
-        def progress(o): return progress_bar(o, leave=False) if self.shows_progress and len(o) > 1 else o
-        return solve_heads(self.model, self.dls.train_ds.need_rows(), trained=self.trained_head, bf16=self.bf16, progress=progress,
-                           **kwargs)
 
     def add_task(self,
         task, # A `Task` that the model doesn't know
@@ -170,36 +178,11 @@ class MTCSLearner(InspectedLearner):
     def _take(self, model, dls):
         "Replace model and loaders by those of other tasks"
         metrics,loss = [getattr(o, 'metric', o) for o in self.metrics],self.loss_func
-        self.model,self.opt,self.shared_heads,self.trained_head = model,None,None,None
+        self.model,self.opt,self.shared_heads,self.trained_head,self.heads_solved = model,None,None,None,False
         self.dls = dls
         self.loss_func = loss.within(dls.space) if isinstance(loss, MultiTaskLoss) else getattr(loss, 'func', loss)
         self.metrics = metrics
         return self
-
-    def label_groups(self):
-        "Groups of labels that mean the same, as `fit_heads` has found them or finds them now, see `groups_frame`"
-        if self.shared_heads is None: self.shared_heads = self._solve()[1]
-        codes = [self.dls.train_ds.targets(k)-a for k,a in enumerate(self.dls.space.offsets[:-1])]
-        rows = np.concatenate([np.bincount(o, minlength=len(s.labels)) for o,s in zip(codes, self.dls.space.specs)])
-        return groups_frame(self.shared_heads, self.dls.space, rows)
-
-    def plot_label_groups(self, ax=None):
-        "`label_groups` as a picture, see `plot_groups`"
-        return plot_groups(self.label_groups(), ax)
-
-    def who_helps_whom(self,
-        n_folds:int=5, # Parts that the training rows are divided into, each held out in turn
-        seed:int=0, # Seed of the division
-    ): # DataFrame, a row a task: rows, accuracy alone and together, and what each other task adds
-        "What each task adds to the accuracy of each other one, on training rows held out, see `helping_frame`"
-        if self.shared_heads is None: self.shared_heads = self._solve()[1]
-        rows,_ = training_rows(self.model, self.dls.train_ds.need_rows(), bf16=self.bf16)
-        return helping_frame(rows, self.shared_heads, self.model.space.names, n_folds, seed)
-
-    @delegates(who_helps_whom)
-    def plot_who_helps_whom(self, ax=None, **kwargs):
-        "`who_helps_whom` as a picture, see `plot_helping`"
-        return plot_helping(self.who_helps_whom(**kwargs), ax)
 
     def save_pretrained(self, folder):
         "Save the model without pickle, see `MTCSModel.save_pretrained`"

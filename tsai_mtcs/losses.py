@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .checks import check_class_weights
 from .labels import LabelSpace
 from .schedules import weights_of
 
@@ -88,7 +89,7 @@ def label_weights(
     task_weights:dict=None, # What tasks count, by name; a task that isn't named counts 1
 )->torch.Tensor: # `(labels,)`, or `None` where every row counts 1
     "What a row counts by its label, for `MultiTaskLoss`"
-    if class_weights not in (None,'balanced'): raise ValueError(f"expected class_weights of 'balanced' or None, found {class_weights!r}")
+    check_class_weights(class_weights)
     if class_weights is None and task_weights is None: return None
     space = ds.space
     weight = torch.ones(len(space))

@@ -69,6 +69,10 @@ def check_labels(
 ):
     "`ValueError` for the target of a regression; a `TaskWarning` for labels that hardly repeat, or that no file of a model holds"
     labels = set(y)
+    flags,others = ({o for o in y if isinstance(o, bool) == kind} for kind in (True, False))
+    if flags & others:
+        raise ValueError(f"{name}: found {next(iter(flags & others))!r} as a truth value and as a number, which Python takes to be equal; "
+                         "give labels of one kind, such as their text, [str(o) for o in y]")
     often = f"{len(labels)} different labels for {len(y)} series, such as {y[0]!r}"
     if len(y) >= 10 and len(labels) > len(y)/2 and any(map(_is_fraction, labels)):
         raise ValueError(f"{name}: found {often}, which looks like the target of a regression; "

@@ -146,6 +146,19 @@ class SafeLearner(Learner):
             raise
 
     @contextmanager
+    def weights_kept(self):
+        "A context that gives the model its parts and weights back after an error, and the learner its optimizer"
+        parts,weights,opt = dict(self.model.named_children()),deepcopy(self.model.state_dict()),self.opt
+        trained = [(p, p.requires_grad) for p in self.model.parameters()]
+        try: yield
+        except BaseException:
+            for name,o in parts.items(): setattr(self.model, name, o)
+            self.model.load_state_dict(weights)
+            for p,o in trained: p.requires_grad_(o)
+            self.opt = opt
+            raise
+
+    @contextmanager
     def ended(self):
         "A context that ends a fit for its callbacks after an error: none is left switched off, and fastai's close what they have open"
         try: yield

@@ -8,6 +8,7 @@ __all__ = ['RESERVED', 'Task', 'check_task', 'hold_out', 'from_dls', 'from_frame
 # %% ../nbs/000_tasks.ipynb #9a935629
 import warnings
 from copy import copy
+from numbers import Real
 
 import numpy as np
 from fastcore.meta import delegates
@@ -97,7 +98,7 @@ def hold_out(
     seed:int=0, # Seed of the draw
 )->Task: # The same data, with a validation split; its statistics are those of the rows that still train
     "`task` with a seeded stratified part of its training split set aside as its validation split"
-    if not 0 < pct < 1: raise ValueError(f"expected a fraction between 0 and 1 to hold out, found {pct}")
+    if not (isinstance(pct, Real) and 0 < pct < 1): raise ValueError(f"expected a fraction between 0 and 1 to hold out, found {pct!r}")
     train,valid = task._divided(np.concatenate((task.train, task.valid)), pct, seed)
     if not len(valid):
         warnings.warn(f"task '{task.name}': every label has one training row, none can be held out; it has no validation split",

@@ -6,13 +6,16 @@
 __all__ = ['deal_sites', 'harmonised_task', 'site_accuracy', 'compare_sites']
 
 # %% ../../nbs/314_bench.sites.ipynb #dbb75bba
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
+from ..checks import check_count
 from ..data import MultiTaskDataLoaders
 from ..kernels import KernelEncoder
 from ..learner import MTCSLearner, mtcs_learner
-from ..tasks import Task
+from ..tasks import Task, check_task
 
 # %% ../../nbs/314_bench.sites.ipynb #565971e8
 def deal_sites(
@@ -24,8 +27,9 @@ def deal_sites(
     measure=None, # Changes a site's series: `measure(X, rng)` gives others of any length; `None`: as they are
 )->tuple: # The sites as `Task`s whose labels are numbers, and for each a dictionary from its labels to the data set's
     "Deal a data set out to sites with vocabularies of their own; its test rows are divided among them too"
-    if n < 1 or rows < 0 or not 0 < overlap <= 1:
-        raise ValueError(f"expected n of at least 1, rows of at least 0 and an overlap in (0, 1], found {n}, {rows}, {overlap}")
+    check_task(task)
+    for name,x,least in (('n', n, 1), ('rows', rows, 0)): check_count(x, name, least)
+    if not (isinstance(overlap, Real) and 0 < overlap <= 1): raise ValueError(f"expected an overlap in (0, 1], found {overlap!r}")
     rng,codes,labels = np.random.default_rng(seed),task.codes,range(len(task.labels))
     pools = [rng.permutation(task.train[codes[task.train] == o]) for o in labels]
     tests = np.array_split(rng.permutation(task.test), n)
@@ -34,6 +38,9 @@ def deal_sites(
         known = np.sort(rng.permutation(len(labels))[:max(2, round(overlap*len(labels)))])
         train = np.concatenate([_rows_of_site(pools[o], k, n, rows) for o in known])
         test = tests[k][np.isin(codes[tests[k]], known)]
+        if not len(test):
+            raise ValueError(f"expected test rows for each of {n} sites, found none for site {k+1} among {len(task.test)} in all; "
+                             "deal to fewer sites, or give the task more test rows")
         code = dict(zip(known, rng.permutation(len(known)).tolist())) # of the data set's labels, at this site
         X = np.asarray(task.X[np.concatenate((train, test))])
         if measure is not None: X = measure(X, rng)

@@ -24,10 +24,11 @@ from fastai.torch_core import rank_distrib, to_device
 from fastcore.foundation import L
 
 from ..checks import check_same_space, describe_space
+from ..heads import adapt_head
 from ..rng import rng_kept, rng_state, set_rng_state
 from ..pretrained import check_finite
 from ..series import TaskWarning
-from ..statefile import plain, read_state, write_state
+from ..statefile import plain, read_state, reason, write_state
 
 # %% ../../nbs/221_callback.checkpoint.ipynb #d8313e3c
 class Checkpoint(Callback):
@@ -231,20 +232,18 @@ def resume_fit(
     "Load a checkpoint into a learner; `ValueError` for another kind of file, and for a checkpoint of another model or other tasks"
     state = read_checkpoint(path)
     check_same_space(state['tasks'], describe_space(learn.model.space), f'the learner that resumes from {path}')
-    kept = {k: v.clone() for k,v in learn.model.state_dict().items()}
     try:
-        learn.model.load_state_dict(state['model'])
-        for p,trained in zip(learn.model.parameters(), state['trained'], strict=True): p.requires_grad_(trained)
-        learn.create_opt()
-        _load_opt(learn.opt, state['opt'], learn.model)
-        learn.opt.frozen_idx = state['frozen']
-        set_rng_state(state['rng'])
+        with learn.weights_kept():
+            adapt_head(learn.model, state['model'])
+            learn.model.load_state_dict(state['model'])
+            for p,trained in zip(learn.model.parameters(), state['trained'], strict=True): p.requires_grad_(trained)
+            learn.create_opt()
+            _load_opt(learn.opt, state['opt'], learn.model)
+            learn.opt.frozen_idx = state['frozen']
+            set_rng_state(state['rng'])
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as e:
-        learn.model.load_state_dict(kept)
-        learn.opt = None # a fit makes a new one
-        why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise ValueError(f"{path}: a checkpoint of another model or optimizer; "
-                         f"make the learner with the same tasks and settings ({why})") from e
+                         f"make the learner with the same tasks and settings ({reason(e)})") from e
     learn.dls.train.epoch = state['pass_no']
     learn.continuation = ContinueFit(path, state)
     return state['epochs']
