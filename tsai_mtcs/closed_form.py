@@ -97,7 +97,8 @@ def known_labels(
             raise ValueError(f"`same` makes {said(first[key])} and {said(i)} one label, which labels of one task never are; "
                              "leave out one of the pairs that say so")
     for p,q in never:
-        if told[p] == told[q]: raise ValueError(f"`same` and `never` contradict each other on {said(p)} and {said(q)}; leave out one of them")
+        if told[p] != told[q]: continue
+        raise ValueError(f"`same` and `never` contradict each other on {said(p)} and {said(q)}; leave out one of them")
     prior = task_prior(prior, space)
     if prior is not None and not np.allclose(prior, prior.T):
         raise ValueError("expected a symmetric prior, for matches have no direction; found two factors for one pair of tasks")

@@ -22,7 +22,7 @@ from .own_labels import as_labels
 from .recipes import Recipe, as_recipe
 from .schedules import batch_counts, schedule_of
 from .series import TaskWarning
-from .tasks import Task, check_task, hold_out
+from .tasks import check_task, hold_out
 
 # %% ../nbs/015_data.ipynb #e8530a6c
 SPLITS = ('train','valid','test')

@@ -178,5 +178,6 @@ class EncoderLearner(TsaiNames, SafeLearner):
             self.opt.load_state_dict(state)
         hook = self.model.register_load_state_dict_pre_hook(check)
         distrib_barrier()
-        try: load_model(path, self.model, SimpleNamespace(load_state_dict=load_opt), device=self.dls.device if device is None else device, **kwargs)
+        device = self.dls.device if device is None else device
+        try: load_model(path, self.model, SimpleNamespace(load_state_dict=load_opt), device=device, **kwargs)
         finally: hook.remove()

@@ -63,7 +63,7 @@ def helping_frame(
     n_folds:int=5, # Parts that the rows are divided into, each held out in turn
     seed:int=0, # Seed of the division
     progress=iter, # Wraps the folds
-)->pd.DataFrame: # A row a task: rows, alone and together (accuracies; NaN where no row can be held out), and a column a task: what that task adds; NaN for itself
+)->pd.DataFrame: # A row a task: rows, accuracies alone and together (NaN: no row can be held out), what each task adds (NaN: itself)
     """What each task adds to the accuracy of each other one, on training rows held out.
 
     Tasks that `found` neither connects nor takes to lie in one place add nothing to each other. Strengths are those of `found`."""

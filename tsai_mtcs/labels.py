@@ -137,7 +137,8 @@ def task_prior(
         prior = prior.loc[list(space.names), list(space.names)]
     shape = (len(space.names),)*2
     try: prior = np.asarray(prior.detach().cpu() if isinstance(prior, Tensor) else prior, float)
-    except (TypeError,ValueError): raise ValueError(f"expected a prior of numbers, an array of shape {shape} or a DataFrame, found {prior!r}")
+    except (TypeError,ValueError) as e:
+        raise ValueError(f"expected a prior of numbers, an array of shape {shape} or a DataFrame, found {prior!r}") from e
     if prior.shape != shape: raise ValueError(f"expected a prior of shape {shape}, a row and a column a task, found shape {prior.shape}")
     if not (np.isfinite(prior).all() and prior.min() >= 0):
         raise ValueError("expected a prior of finite numbers from 0 on, found NaN, infinity or less; give 0 to a pair that doesn't "

@@ -192,7 +192,7 @@ def _connected(groups, tasks, place):
     for o in np.unique(component[grouped]): yield np.flatnonzero(component == o)
 
 def _unjudged(groups, tasks, near, alike):
-    "`UNJUDGED`, by one vocabulary if groups reach most tasks; `ALONE` if they reach two of more: chance makes one of many pairs look related"
+    "`UNJUDGED`, by one vocabulary if groups reach most tasks; `ALONE` if they reach two of more, as chance among many pairs does"
     n,reached = len({*tasks}),len({*tasks[groups >= 0]})
     return ALONE if reached == 2 < n and near else UNJUDGED._replace(one=alike and 2*reached > n)
 
