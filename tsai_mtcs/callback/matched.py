@@ -11,7 +11,7 @@ from fastai.callback.core import Callback
 from fastai.learner import ValueMetric
 from fastai.torch_core import num_distrib
 
-from ..closed_form import known_labels, training_rows
+from ..closed_form import known_matches, training_rows
 from ..heads import members_of, pull_together
 from ..label_groups import THRESHOLD, find_groups, wary_prior
 from ..matching import cut_groups
@@ -53,7 +53,7 @@ class MatchedSharing(Callback):
         space,head = self.model.space,self.model.head
         if head.hidden: raise ValueError(f"expected linear classifiers, which can be matched, found n_layers={len(head.hidden)+1}; "
                                          "use one layer, sharing='paper' or sharing=None")
-        self._known = known_labels(self.same, self.never, self.prior, space)
+        self._known = known_matches(self.same, self.never, self.prior, space)
         self._parts = [o for o in (head.last.weight, head.last.bias) if o is not None] # another callback may wrap the model while it runs
         self._take(torch.full((len(space),), -1), 0)
 

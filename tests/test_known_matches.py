@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tsai_mtcs import ridge as ridge_module
-from tsai_mtcs.closed_form import known_labels
+from tsai_mtcs.closed_form import known_matches
 from tsai_mtcs.helping import held_out_right
 from tsai_mtcs.label_groups import THRESHOLD
 from tsai_mtcs.labels import LabelSpace
@@ -80,10 +80,10 @@ class TestContradictions:
         ([(1, 2)], (), None, 'found .1, 2. as one'), ([('ap', 'bq')], (), None, 'expected a list of pairs'),
         ((), (), np.triu(np.ones((3, 3))), 'symmetric'), ((), (), {'A': 1}, 'expected a prior of numbers')])
     def test_is_refused(self, same, never, prior, message):
-        with pytest.raises(ValueError, match=message): known_labels(same, never, prior, self.space)
+        with pytest.raises(ValueError, match=message): known_matches(same, never, prior, self.space)
 
     def test_what_agrees_is_taken(self):
-        known = known_labels(zip([self.A0], [self.B0]), [(self.A1, self.B0)], np.ones((3, 3)), self.space)
+        known = known_matches(zip([self.A0], [self.B0]), [(self.A1, self.B0)], np.ones((3, 3)), self.space)
         assert known['same'] == [(0, 2)] and known['never'] == [(1, 2)]
 
 
