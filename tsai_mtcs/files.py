@@ -18,7 +18,7 @@ def write_whole(
     "A binary file to write to; it takes the place of `path` when all of it is on the disk, and leaves no trace if it fails"
     path = Path(path)
     file = next((o for o in path.parents if o.is_file()), None)
-    if file is not None: raise ValueError(f"expected a folder to write {path.name} to, found the file {file}; name a folder")
+    if file is not None: raise NotADirectoryError(f"expected a folder to write {path.name} to, found the file {file}; name a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     host = platform.node().replace(os.sep, '_')
     part = path.with_name(f'.{path.name}.{host}.{os.getpid()}-{threading.get_ident()}.part')
