@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .checks import check_count, check_strength
+from .checks import check_class_weights, check_count, check_strength
 from .heads import MultiHead, members_of, pull_together
 from .labels import LabelSpace, task_prior
 from .matching import components
@@ -30,7 +30,7 @@ def training_rows(
     bf16:bool=False, # Embed in bfloat16
 )->tuple: # `Rows` of each task, and the mean and scale that standardised them, `(feats,)` each
     "Standardised embeddings of the training rows of all tasks"
-    if class_weights not in (None,'balanced'): raise ValueError(f"expected class_weights of 'balanced' or None, found {class_weights!r}")
+    check_class_weights(class_weights)
     ks = range(len(model.space.specs))
     empty = [model.space.names[k] for k in ks if not len(ds.rows[k])]
     if empty: raise ValueError(f"expected training rows of every task, found none of {', '.join(empty)}")
@@ -90,15 +90,14 @@ def known_matches(
 )->dict: # The three by numbers
     "What is known of labels and tasks; `ValueError` where that contradicts itself, by a chain of pairs too"
     same,never = label_pairs(same, space),label_pairs(never, space)
-    told,said = components(same, len(space.vocab)),lambda i: '(%r, %r)' % space.vocab[i]
-    first = {}
+    told,first = components(same, len(space.vocab)),{}
     for i,key in enumerate(zip(told.tolist(), space.owner.tolist())):
         if first.setdefault(key, i) != i:
-            raise ValueError(f"`same` makes {said(first[key])} and {said(i)} one label, which labels of one task never are; "
+            raise ValueError(f"`same` makes {space.vocab[first[key]]} and {space.vocab[i]} one label, which labels of one task never are; "
                              "leave out one of the pairs that say so")
     for p,q in never:
-        if told[p] != told[q]: continue
-        raise ValueError(f"`same` and `never` contradict each other on {said(p)} and {said(q)}; leave out one of them")
+        if told[p] == told[q]:
+            raise ValueError(f"`same` and `never` contradict each other on {space.vocab[p]} and {space.vocab[q]}; leave out one of them")
     prior = task_prior(prior, space)
     if prior is not None and not np.allclose(prior, prior.T):
         raise ValueError("expected a symmetric prior, for matches have no direction; found two factors for one pair of tasks")

@@ -8,8 +8,7 @@ __all__ = ['THRESHOLD', 'FIRST', 'DRAW', 'known_among', 'find_groups', 'wary_pri
 # %% ../nbs/311_label_groups.ipynb #1abe1003
 import numpy as np
 
-from .matching import (chance_evidence, cut_groups, evidence_needed, group_tree, related_tasks, relevance,
-                                task_distance)
+from .matching import chance_evidence, cut_groups, evidence_needed, group_tree, related_tasks, relevance, task_distance
 from .places import NEAR
 from .solve import Coupling
 

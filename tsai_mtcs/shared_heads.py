@@ -147,7 +147,6 @@ def share_heads(
     pooled:bool=False, # With a given `strength`: whether heads have the second of `coupled_penalties`
 )->SharedHeads: # Heads of all tasks
     "Heads of all tasks in closed form; those of labels that mean the same are coupled as strongly as is best on held-out rows"
-    check_count(n_folds, 'n_folds', 2)
     ridges,places = [Ridge(o) for o in rows],[]
     if strength != 0 or within != 0:
         distance = task_distance(ridges)

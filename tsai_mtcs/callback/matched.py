@@ -17,7 +17,6 @@ from ..label_groups import THRESHOLD, find_groups, wary_prior
 from ..matching import cut_groups
 from ..ridge import Ridge
 
-
 # %% ../../nbs/301_callback.matched.ipynb #e6c7e4b3
 class MatchedSharing(Callback):
     "After each optimizer step, move the classifiers of labels that mean the same part of the way towards their mean"
